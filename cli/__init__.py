@@ -1,0 +1,1 @@
+"""WHERE the rooms meet: one file per command, options as typed dataclasses."""

@@ -1,0 +1,116 @@
+"""`longrope evaluate`: methods x lengths x tasks under one protocol; results.json, a table and plots."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ..evaluation.compare import Comparison, compare
+from ..evaluation.model import load_model
+from ..evaluation.passkey import Passkey
+from ..evaluation.perplexity import Perplexity
+from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
+from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
+from ..evaluation.report.table import render_tables
+from ..evaluation.results import provenance, write_results
+from ..evaluation.task import Task
+from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
+from ..evolution import search_curve
+from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
+from ..rope.methods import build_method
+from ..rope.reading import read_factors
+from .configs import EvaluateConfig
+
+TASKS = ("perplexity", "passkey")
+
+
+def run(config: EvaluateConfig) -> None:
+    """Compare methods and factors; print the tables and write them with their numbers and figures."""
+    _check(config)
+    longest = max(config.lengths)
+    data = load_tokenized(config.tokenized, max(longest, config.dataset_min_tokens or 0), config.samples)
+    model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
+    geometry = rope_geometry(model, config.original_length)
+    methods = _methods(config, geometry)
+    tasks = [_task(name, config, tokenizer, data) for name in config.tasks]
+    origin = provenance(
+        model, config.model, {task.name: task.protocol() for task in tasks}, config=asdict(config), seed=config.seed
+    )
+    folder = Path(config.output_dir)
+    compared = compare(model, methods, config.lengths, tasks, folder, origin, config.original_length)
+    write_results(folder / "results.json", compared.rows, origin, compared.failures)
+    table = render_tables(compared.rows)
+    write_atomically(folder / "table.md", table)
+    _draw(config, compared, methods, geometry, folder)
+    print(table)
+    for failure in compared.failures:
+        print(
+            f"failed: {failure['method']} {failure['task']} {failure['length']} {failure['item']}: {failure['error']}"
+        )
+    print(f"saved: {folder / 'results.json'}, {folder / 'table.md'} and plots in {folder}")
+    if compared.failures:
+        raise RuntimeError(f"{len(compared.failures)} cells or samples failed; they are listed in results.json")
+
+
+def _check(config: EvaluateConfig) -> None:
+    if not config.lengths or min(config.lengths) < 2:
+        raise ValueError(f"lengths must be at least one number of 2 or more tokens, got {list(config.lengths)}")
+    if unknown := set(config.tasks) - set(TASKS):
+        raise ValueError(f"tasks must be among {', '.join(TASKS)}, got {', '.join(sorted(unknown))}")
+
+
+def _methods(config: EvaluateConfig, geometry: RopeGeometry) -> dict[str, Method | RescaleFactors]:
+    """Return baselines built for the longest length, then the factor files, by the names they are reported under."""
+    factor = max(1.0, max(config.lengths) / geometry.original_length)
+    methods: dict[str, Method | RescaleFactors] = {spec: build_method(spec, factor) for spec in config.methods}
+    for spec in config.factors:
+        name, equals, path = spec.rpartition("=")
+        name = name if equals else "longrope"
+        if name in methods:
+            raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
+        read = read_factors(path, geometry, max(config.lengths))
+        if read.rotary_dim != geometry.rotary_dim:
+            raise ValueError(
+                f"factors must have length {geometry.pairs} (rotary dim {geometry.rotary_dim} / 2), got {read.pairs} "
+                f"in {path}; was the file searched for a model with another head size or partial rotary?"
+            )
+        methods[name] = read
+    return methods
+
+
+def _task(name: str, config: EvaluateConfig, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments) -> Task:
+    if name == "perplexity":
+        return Perplexity(data, config.batch_size, config.seed)
+    return Passkey(
+        tokenizer,
+        data if config.passkey_haystack == "documents" else None,
+        config.passkey_style,
+        config.passkey_depths,
+        config.passkey_trials,
+        config.batch_size,
+        config.seed,
+    )
+
+
+def _draw(
+    config: EvaluateConfig,
+    compared: Comparison,
+    methods: dict[str, Method | RescaleFactors],
+    geometry: RopeGeometry,
+    folder: Path,
+) -> None:
+    length = geometry.original_length
+    if perplexities := curves(compared.rows, "perplexity", "token_weighted"):
+        draw_perplexity(perplexities, length, folder / "perplexity.png")
+    if accuracies := curves(compared.rows, "passkey", "accuracy"):
+        draw_accuracy(accuracies, length, folder / "passkey.png")
+    factors = {name: one if isinstance(one, RescaleFactors) else one.factors(geometry) for name, one in methods.items()}
+    draw_lambdas(lambda_profiles(factors, geometry), folder / "lambdas.png")
+    if config.search_run:
+        points = search_curve(config.search_run)
+        columns: list[Any] = [
+            np.array([getattr(p, name) for p in points]) for name in ("scored_tokens", "best_loss", "median_loss")
+        ]
+        draw_search(SearchCurve(*columns), folder / "search.png")

@@ -1,0 +1,83 @@
+"""`longrope export`: factors in a form that other programs load without longrope."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from ..evaluation.model import load_model
+from ..evaluation.objective import PerplexityObjective
+from ..evaluation.report.table import render_tables
+from ..evaluation.results import read_results
+from ..evaluation.tokenized import load_tokenized
+from ..rope import RescaleFactors, install, load_factors
+from ..rope.export import export_hf
+from ..rope.export.gguf import export_gguf
+from ..rope.export.model_card import model_card
+from ..rope.export.serving import sglang_command, vllm_command
+from ..rope.reading import read_factors
+from .configs import ExportConfig
+
+COMMANDS = {"vllm": vllm_command, "sglang": sglang_command}
+
+
+class Rescored(NamedTuple):
+    """Perplexity of the same factors on the same documents, as searched and as exported."""
+
+    with_start_tokens: float
+    without_start_tokens: float
+
+
+def run(config: ExportConfig) -> None:
+    """Write the export and say what it is and how to load it."""
+    found = load_factors(config.factors) if Path(config.factors).exists() else read_factors(config.factors)
+    rescored = _rescore(config, found) if found.start_tokens else None
+    factors = found.without_start_tokens()
+    if rescored is not None:
+        print(_explain(found, rescored))
+    output = Path(config.output_dir)
+    if config.format == "gguf":
+        export_gguf(config.model, factors, output)
+        print(f"saved: {output}, for llama.cpp")
+        return
+    short = load_factors(config.short_factors) if config.short_factors else None
+    table = render_tables(read_results(config.results).rows) if config.results else None
+    if table and rescored is not None:
+        table += "\n" + _explain(found, rescored) + "\n"
+    card = model_card(factors, config.model, table)
+    export_hf(config.model, factors, output, config.weights, short, card)
+    print(f"saved: {output}, load it with AutoModelForCausalLM.from_pretrained({str(output)!r})")
+    if config.format in COMMANDS:
+        serving = COMMANDS[config.format](output, factors)
+        print(serving.command + (f"\nwarning: {serving.warning}" if serving.warning else ""))
+
+
+def _rescore(config: ExportConfig, factors: RescaleFactors) -> Rescored:
+    """Score factors with and without their start tokens, which no export can express."""
+    if config.tokenized is None:
+        raise ValueError(
+            f"tokenized must name documents when factors have start tokens, got none for n_hat = "
+            f"{factors.start_tokens}; no export format can express start tokens, so the factors are scored without them"
+        )
+    data = load_tokenized(config.tokenized, factors.target_length, config.samples)
+    model, _ = load_model(config.model)
+    with install(model, factors.original_length) as installation:
+        objective = PerplexityObjective(model, installation, data.documents, factors.target_length, batch_size=2)
+        pairs = [
+            objective.score([factors, factors.without_start_tokens()], document) for document in range(config.samples)
+        ]
+    sums = [0.0, 0.0]
+    tokens = 0
+    for pair in pairs:
+        if failed := [score.error for score in pair if score.nats is None]:
+            raise RuntimeError(f"the factors could not be scored: {failed[0]}")
+        sums = [total + (score.nats or 0.0) for total, score in zip(sums, pair, strict=True)]
+        tokens += pair[0].tokens
+    return Rescored(*(math.exp(total / tokens) for total in sums))
+
+
+def _explain(factors: RescaleFactors, rescored: Rescored) -> str:
+    return (
+        f"Start tokens (n_hat = {factors.start_tokens}) can't be expressed in the export, which has n_hat = 0: "
+        f"perplexity at {factors.target_length} tokens {rescored.without_start_tokens:.4f}, "
+        f"with start tokens {rescored.with_start_tokens:.4f}."
+    )

@@ -1,0 +1,101 @@
+"""The `longrope` command: reads flags and YAML files into typed configurations and runs one command."""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from . import configs
+
+COMMANDS: dict[str, tuple[type, str]] = {
+    "tokenize": (configs.TokenizeConfig, "tokenize long documents"),
+    "search": (configs.SearchConfig, "search rescale factors for a model"),
+    "evaluate": (configs.EvaluateConfig, "compare methods and factors"),
+    "export": (configs.ExportConfig, "write factors for Transformers, vLLM, SGLang, llama.cpp"),
+    "doctor": (configs.DoctorConfig, "show device, dtype, attention kernel and RoPE; run the canary"),
+}
+"""Commands by name: configuration and one line of help. The command `x` runs `run(config)` of `cli/x.py`."""
+
+
+class DashParser(ArgumentParser):
+    """Flags with dashes (`--target-length`) for fields with underscores (`target_length` in YAML)."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        renamed = [arg.replace("_", "-") if arg != "--print_config" else arg for arg in args]
+        return super().add_argument(*renamed, **kwargs)
+
+
+def build_parser() -> DashParser:
+    """Return the parser of all commands."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = DashParser(prog="longrope", description="Extend the context of RoPE models: search, compare, export.")
+    subcommands = parser.add_subcommands(required=True, dest="command")
+    for name, (config, summary) in COMMANDS.items():
+        command = DashParser(description=config.__doc__, allow_abbrev=False)
+        command.add_argument("--config", action="config", help="YAML file with any of the options below.")
+        command.add_class_arguments(config, as_group=False)
+        subcommands.add_subcommand(name, command, help=summary)
+    return parser
+
+
+def spell_out(arguments: Sequence[str]) -> list[str]:
+    """Write lists and switches as the parser wants them.
+
+    `--lengths 256 512` and `--lengths 256,512` become `--lengths=[256, 512]`; `--resume` becomes `--resume=true`.
+    """
+    if not arguments or arguments[0] not in COMMANDS:
+        return list(arguments)
+    hints = get_type_hints(COMMANDS[arguments[0]][0])
+    spelled, rest = [arguments[0]], list(arguments[1:])
+    while rest:
+        flag = rest.pop(0)
+        name, equals, first = flag.partition("=")
+        hint = hints.get(name.removeprefix("--").replace("-", "_"))
+        takes_value = bool(rest) and not rest[0].startswith("--")
+        if hint is bool and not equals and not (takes_value and rest[0] in ("true", "false")):
+            flag += "=true"
+        elif get_origin(hint) is tuple:
+            values = [first] if equals else []
+            while rest and not rest[0].startswith("--") and not equals:
+                values.append(rest.pop(0))
+            flag = f"{name}={json.dumps(_items(values, get_args(hint)[0]))}"
+        spelled.append(flag)
+    return spelled
+
+
+def _items(values: Sequence[str], kind: type | UnionType) -> list[Any]:
+    """Split values at commas where items are numbers; an option string such as `yarn:beta_fast=16,...` stays whole."""
+    if len(values) == 1 and values[0].startswith("["):
+        return json.loads(values[0])
+    if kind is not int:
+        return list(values)
+    items = [item for value in values for item in value.split(",") if item]
+    return [int(item) if item.isdigit() else item for item in items]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input is one sentence on stderr and exit code 2."""
+    spelled = spell_out(sys.argv[1:] if arguments is None else arguments)
+    namespace = build_parser().parse_args(spelled)
+    config_type = COMMANDS[namespace.command][0]
+    chosen = namespace[namespace.command]
+    config = config_type(**{field.name: chosen[field.name] for field in fields(config_type)})
+    command = importlib.import_module(f".{namespace.command}", __package__)
+    try:
+        command.run(config)
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        print(f"longrope {namespace.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"longrope {namespace.command}: interrupted; finished work is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

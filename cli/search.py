@@ -1,0 +1,163 @@
+"""`longrope search`: builds space, seeds, objective and run folder, runs the search, saves the factors."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..evaluation.model import load_model
+from ..evaluation.objective import PerplexityObjective
+from ..evaluation.results import git_commit, model_fingerprint, versions
+from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
+from ..evolution import (
+    Genome,
+    RunFolder,
+    SearchProgress,
+    SearchResult,
+    Settings,
+    Space,
+    build_strategy,
+    load_settings,
+    run_search,
+)
+from ..hyperparams import preset
+from ..rope import RescaleFactors, RopeGeometry, install
+from ..rope import attention_factor as attention
+from ..rope.methods import NTK, Linear, YaRN
+from ..rope.reading import read_factors
+from .configs import SearchConfig
+
+PLACE_AND_PACE = ("output_dir", "resume")
+"""Options that do not decide the result, so a run may be resumed with others."""
+
+
+def run(config: SearchConfig) -> None:
+    """Search and write factors.json and factors.csv into the run folder."""
+    settings = load_settings(preset(config.hyper_params))
+    min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
+    data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
+    model, _ = load_model(config.model, config.dtype, config.device, config.attn_implementation)
+    with install(model, config.original_length) as installation:
+        geometry = installation.geometry
+        space = _space(settings, config, geometry)
+        build = _builder(config, geometry, space, _provenance(config, settings, data, model))
+        seeds = _seeds(config, geometry, space)
+        strategy = build_strategy(settings, space, seeds, config.samples, config.seed)
+        objective = PerplexityObjective(model, installation, data.documents, config.target_length, config.batch_size)
+        resolved = build(next(iter(seeds.values()))).provenance
+        with RunFolder(config.output_dir, resolved, resume=config.resume) as folder, _Bar() as bar:
+            result = run_search(strategy, objective, folder, build, bar.show)
+    _save(config, build(result.best.genome), result)
+
+
+def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
+    if config.target_length <= geometry.original_length:
+        raise ValueError(
+            f"target_length must be above the original length ({geometry.original_length} tokens), got "
+            f"{config.target_length}; there is nothing to extend (is --original-length right?)"
+        )
+    return settings.space(geometry.pairs, config.target_length / geometry.original_length)
+
+
+def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:
+    """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space."""
+    methods = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
+    factors = {name: method.factors(geometry) for name, method in methods.items()}
+    for path in config.init_factors:
+        read = read_factors(path, geometry, config.target_length, config.attention_factor)
+        if read.per_layer:
+            raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {path}")
+        factors[Path(path).stem] = read
+    return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
+
+
+def _builder(
+    config: SearchConfig, geometry: RopeGeometry, space: Space, provenance: dict[str, Any]
+) -> Callable[[Genome], RescaleFactors]:
+    policy = _number_or_name(config.attention_factor)
+    factor = geometry.attention_factor * attention.resolve(policy, space.scale, geometry.original_length)
+
+    def build(genome: Genome) -> RescaleFactors:
+        return RescaleFactors(
+            lambdas=space.decode(genome),
+            original_length=geometry.original_length,
+            target_length=config.target_length,
+            theta=geometry.theta,
+            rotary_dim=geometry.rotary_dim,
+            attention_factor=factor,
+            start_tokens=genome.start_tokens,
+            start_attention_factor=geometry.attention_factor,
+            provenance=provenance,
+        )
+
+    return build
+
+
+def _number_or_name(policy: str | float) -> str | float:
+    try:
+        return float(policy)
+    except ValueError:
+        return policy
+
+
+def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocuments, model: Any) -> dict[str, Any]:
+    """Return what decides the result, and nothing that changes between two equal runs (such as the time)."""
+    options = {name: value for name, value in asdict(config).items() if name not in PLACE_AND_PACE}
+    return {
+        "search": {**options, "init_factors": list(config.init_factors)},
+        "hyper_params": {"strategy": settings.strategy, **asdict(settings)},
+        "model": {"id": config.model, **model_fingerprint(model, config.model)},
+        "data": {"source": data.info.source, "fingerprint": data.fingerprint(config.target_length)},
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "versions": versions(),
+        "commit": git_commit(),
+    }
+
+
+class _Bar:
+    """Progress on the terminal: generation, best perplexity so far, candidates per minute, time left."""
+
+    def __init__(self) -> None:
+        self.bar = tqdm(unit="gen", desc="search", dynamic_ncols=True)
+        self.first: int | None = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, progress: SearchProgress) -> None:
+        """Draw where the search stands."""
+        if self.first is None:
+            self.first = progress.candidates
+            self.bar.initial = progress.generation
+        self.bar.total = progress.num_generations
+        share = progress.num_scored / progress.num_requested if progress.num_requested else 1.0
+        self.bar.n = progress.generation + min(share, 0.999) if progress.num_requested else progress.generation
+        minutes = self.bar.format_dict["elapsed"] / 60
+        best = f"{math.exp(progress.best.loss):.3f} ({progress.best.request.origin})" if progress.best else "-"
+        rate = (progress.candidates - self.first) / minutes if minutes else 0.0
+        self.bar.set_postfix_str(f"best ppl {best}, {rate:.0f} candidates/min", refresh=True)
+
+
+def _save(config: SearchConfig, factors: RescaleFactors, result: SearchResult) -> None:
+    folder = Path(config.output_dir)
+    factors.save(folder / "factors.csv")
+    factors.save(folder / "factors.json")
+    summary: Mapping[str, Any] = {
+        "search perplexity": f"{math.exp(result.best.loss):.4f} on {len(result.best.request.documents)} documents",
+        "found by": result.best.request.origin,
+        "start tokens": factors.start_tokens,
+        "attention factor": f"{factors.attention_factor:.5f}",
+        "candidates": result.candidates,
+        "scored tokens": f"{result.scored_tokens:,}",
+        "saved": folder / "factors.json",
+    }
+    for name, value in summary.items():
+        print(f"{name + ':':<18} {value}")

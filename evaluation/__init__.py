@@ -1,0 +1,1 @@
+"""HOW GOOD a method is: documents, losses, pass keys, and the comparison of every method under one protocol."""

@@ -1,0 +1,66 @@
+"""Loss per token without full logits: the language-model head runs on a few positions at a time.
+
+Letters: B rows, T tokens, V vocabulary. At 128k tokens and a vocabulary of 128k, full float32 logits take 64 GiB.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class DocumentScore:
+    """The loss of one document under one candidate; either `nats` or `error` is there."""
+
+    nats: float | None
+    """Sum over the scored tokens; None if the forward failed."""
+    tokens: int
+    """Number of scored tokens: one less than the length, since nothing precedes the first."""
+    error: str | None = None
+    """Why there is no score; a failure is never a number."""
+
+
+@torch.inference_mode()
+def token_nats(model: PreTrainedModel, ids: torch.Tensor, chunk: int = 512) -> torch.Tensor:
+    """Return the loss of tokens 1 .. T-1 in one forward over the whole window.
+
+    Args:
+        model: causal language model of Transformers.
+        ids: token ids, shape (B, T).
+        chunk: positions (over all rows) whose logits are alive at once.
+
+    Returns:
+        Negative log-probabilities in nats, float32, shape (B, T - 1).
+    """
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    step = max(1, chunk // len(ids))
+    parts = []
+    for start in range(0, ids.shape[1] - 1, step):
+        stop = min(start + step, ids.shape[1] - 1)
+        logits = _logits(model, hidden[:, start:stop])
+        targets = ids[:, start + 1 : stop + 1].to(logits.device)
+        parts.append(functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none"))
+    return torch.cat(parts, dim=1)
+
+
+def document_score(nats: torch.Tensor) -> DocumentScore:
+    """Sum the token losses of one document, shape (T - 1,), in float64."""
+    total = nats.double().sum().item()
+    if not math.isfinite(total):
+        return DocumentScore(None, len(nats), f"loss is {total}")
+    return DocumentScore(total, len(nats))
+
+
+def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    config = model.config.get_text_config()
+    head = model.get_output_embeddings()
+    assert head is not None, "a causal language model has output embeddings"
+    logits = head(hidden).float()
+    logits = logits * getattr(config, "logit_scale", 1.0)  # Cohere
+    logits = logits / getattr(config, "logits_scaling", 1.0)  # Granite
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2 and 3
+        logits = cap * torch.tanh(logits / cap)
+    return logits

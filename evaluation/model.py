@@ -1,0 +1,79 @@
+"""Load a causal language model and its tokenizer: device, dtype and attention kernel in one place."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+EAGER_ONLY = {"gemma2"}  # Transformers 5.23 refuses sdpa for it
+
+
+def load_model(
+    model: str, dtype: str = "auto", device: str = "auto", attn_implementation: str = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model in evaluation mode, and its tokenizer.
+
+    The dtype is given to `from_pretrained` and never changed afterwards: `model.to(dtype)` would round the inverse
+    frequencies, which damages long positions.
+
+    Args:
+        model: local folder or hub id.
+        dtype: `auto` (bfloat16 on CUDA, float32 on CPU, else the checkpoint's) or a torch dtype's name.
+        device: `auto` (the best there is), a torch device, or `auto-shard` to spread the layers over all devices.
+        attn_implementation: `auto` (flash_attention_2 if it can run here, else sdpa) or a name Transformers knows.
+
+    Raises:
+        ValueError: the model can't be found or read, or the dtype is unknown.
+    """
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+        raise ValueError(f"model must be a folder that exists or a hub id, got {model}; no such folder")
+    placed = pick_device(device)
+    source = str(Path(model).expanduser()) if model.startswith("~") else model
+    try:
+        config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=pick_dtype(dtype, placed),
+            attn_implementation=pick_attention(attn_implementation, config.model_type, dtype, placed),
+            device_map="auto" if device == "auto-shard" else None,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
+    if device != "auto-shard":
+        loaded.to(placed)  # type: ignore[arg-type]
+    return loaded.eval(), tokenizer
+
+
+def pick_device(device: str) -> str:
+    """Return the device that `auto` and `auto-shard` stand for here: cuda, mps or cpu."""
+    if not device.startswith("auto"):
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(dtype: str, device: str) -> torch.dtype | Literal["auto"]:
+    """Return the dtype that `auto` stands for on a device; the string `auto` is the checkpoint's own."""
+    if dtype == "auto":
+        if device.startswith("cuda"):
+            return torch.bfloat16
+        return torch.float32 if device == "cpu" else "auto"
+    value = getattr(torch, dtype, None)
+    if not isinstance(value, torch.dtype):
+        raise ValueError(f"dtype must be auto or a torch dtype such as bfloat16 or float32, got {dtype!r}")
+    return value
+
+
+def pick_attention(attn_implementation: str, model_type: str, dtype: str, device: str) -> str:
+    """Return the attention kernel that `auto` stands for, given the model's type, dtype and device."""
+    if attn_implementation != "auto":
+        return attn_implementation
+    if model_type in EAGER_ONLY:
+        return "eager"
+    half = pick_dtype(dtype, device) in (torch.bfloat16, torch.float16)
+    return "flash_attention_2" if device.startswith("cuda") and half and is_flash_attn_2_available() else "sdpa"

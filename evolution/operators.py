@@ -1,0 +1,51 @@
+"""Variation operators of LongRoPE (arXiv 2402.13753, algorithm 1): pure functions of (parents, space, rng).
+
+The paper names mutation and crossover under the constraint lambda_i <= lambda_{i+1} and gives no formula for either;
+what is chosen here, and why, stands in each docstring.
+"""
+
+from collections.abc import Callable, Container
+
+from numpy.random import Generator
+
+from .space import Genome, Space
+
+
+def mutate(parent: Genome, space: Space, rng: Generator, probability: float) -> Genome:
+    """Return the parent with each gene redrawn with a probability.
+
+    A rescale factor is redrawn uniformly on the grid between its neighbours, from left to right, so that the left
+    neighbour may have moved already and the child is non-decreasing without repair. The last pair may rise to the bound
+    of the space, the first may fall to 1. Start tokens are redrawn from their choices with the same probability; the
+    authors' main code leaves them out, though they are in the paper's space.
+    """
+    steps = list(parent.steps)
+    for pair in range(len(steps)):
+        if rng.random() < probability:
+            low = steps[pair - 1] if pair else space.lower
+            high = steps[pair + 1] if pair + 1 < len(steps) else space.upper
+            steps[pair] = int(rng.integers(low, high, endpoint=True))
+    start_tokens = parent.start_tokens
+    if rng.random() < probability:
+        start_tokens = space.start_token_choices[int(rng.integers(len(space.start_token_choices)))]
+    return Genome(tuple(steps), start_tokens)
+
+
+def crossover(first: Genome, second: Genome, rng: Generator) -> Genome:
+    """Return the head of one parent joined to the tail of the other at a uniform cut: on average half of each.
+
+    The head is the first parent's unless that would make lambda fall at the cut; then the second's head with the
+    first's tail cannot fall (`b[k-1] <= b[k] < a[k-1] <= a[k]`), so no child needs repair. Start tokens come from
+    either parent with equal odds. The authors' code copies single pairs and stops at the first new vector, which
+    changes about one pair; whole segments mix the parents.
+    """
+    cut = int(rng.integers(1, len(first.steps)))
+    head, tail = (first, second) if first.steps[cut - 1] <= second.steps[cut] else (second, first)
+    start_tokens = first.start_tokens if rng.random() < 0.5 else second.start_tokens
+    return Genome(head.steps[:cut] + tail.steps[cut:], start_tokens)
+
+
+def distinct(propose: Callable[[], Genome], seen: Container[Genome], attempts: int) -> Genome | None:
+    """Return the first proposal not seen before, or None if all attempts gave known genomes."""
+    proposals = (propose() for _ in range(attempts))
+    return next((genome for genome in proposals if genome not in seen), None)

@@ -1,0 +1,186 @@
+"""The loop: ask, score, record, tell, checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..rope.factors import RescaleFactors
+from .journal import HistoryRow, RunFolder
+from .space import Genome
+from .strategies import Evaluation, Request, Strategy
+
+
+class DocumentScore(Protocol):
+    """Loss of one candidate on one document."""
+
+    @property
+    def nats(self) -> float | None:
+        """Summed loss, in nats; None if there is none."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Scored tokens."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why there is no loss, None if there is."""
+        ...
+
+
+class Objective(Protocol):
+    """What is minimised; handed in by whoever knows the model."""
+
+    def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[DocumentScore]:
+        """Return one score per candidate, all on the same document."""
+        ...
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """Where a search stands."""
+
+    generation: int
+    """Generation at work, from 0."""
+    num_generations: int | None
+    """Generations of the whole search, None if not known."""
+    num_scored: int
+    """Scores (one candidate on one document) known of those this generation asks for."""
+    num_requested: int
+    """Scores this generation asks for."""
+    candidates: int
+    """Candidates with a score, in the whole run."""
+    scored_tokens: int
+    """Tokens scored in the whole run."""
+    best: Evaluation | None
+    """The strategy's best so far."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found, and what it cost."""
+
+    best: Evaluation
+    """The winner, with its score."""
+    candidates: int
+    """Candidates with a score."""
+    scored_tokens: int
+    """Tokens scored."""
+
+
+def run_search(
+    strategy: Strategy,
+    objective: Objective,
+    folder: RunFolder,
+    build: Callable[[Genome], RescaleFactors],
+    on_progress: Callable[[SearchProgress], None] | None = None,
+) -> SearchResult:
+    """Run a strategy to its end and return the best candidate; continue where the folder stands.
+
+    Every score is asked of the objective once: candidates of a generation on the same document in one call.
+
+    Args:
+        strategy: fresh, as it was built for the run in the folder.
+        objective: scores candidates.
+        folder: records scores and state.
+        build: makes rescale factors of a genome: `space.decode`, lengths, attention factor.
+        on_progress: called after every call of the objective and after every generation.
+
+    Raises:
+        RuntimeError: no candidate of the first generation could be scored, or none of the last.
+    """
+    folder.restore(strategy)
+    while not strategy.done:
+        requests, generation = strategy.ask(), strategy.generation
+        for document, genomes in folder.missing(requests).items():
+            folder.append(_score(objective, build, document, genomes, generation))
+            _report(on_progress, strategy, folder, requests, generation)
+        evaluations = [folder.evaluation(request) for request in requests]
+        _check_first(evaluations, generation)
+        strategy.tell(evaluations)
+        folder.save_checkpoint(strategy)
+        _report(on_progress, strategy, folder, requests, generation)
+    if strategy.best is None:
+        raise RuntimeError("a search must end with a scored candidate, got failures only; see error in history.jsonl")
+    return SearchResult(strategy.best, *_cost(folder))
+
+
+def _score(
+    objective: Objective,
+    build: Callable[[Genome], RescaleFactors],
+    document: int,
+    genomes: Mapping[Genome, str],
+    generation: int,
+) -> list[HistoryRow]:
+    """Score genomes (with their origins) on one document in one call."""
+    started = time.perf_counter()
+    scores = objective.score([build(genome) for genome in genomes], document)
+    seconds = (time.perf_counter() - started) / len(genomes)
+    if len(scores) != len(genomes):
+        raise RuntimeError(f"the objective must give one score per candidate, got {len(scores)} for {len(genomes)}")
+    rows: list[HistoryRow] = []
+    for (genome, origin), score in zip(genomes.items(), scores, strict=True):
+        error = _why_failed(score)
+        rows.append(
+            HistoryRow(
+                generation=generation,
+                origin=origin,
+                steps=genome.steps,
+                start_tokens=genome.start_tokens,
+                document=document,
+                nats=None if error or score.nats is None else float(score.nats),
+                tokens=0 if error else int(score.tokens),
+                error=error,
+                seconds=seconds,
+                rows_left=len(genomes) - len(rows) - 1,
+            )
+        )
+    return rows
+
+
+def _why_failed(score: DocumentScore) -> str | None:
+    """Return why a score is no number that can be ranked, None if it is one."""
+    if score.error is not None:
+        return score.error or "the objective gave no reason"
+    if score.nats is None or not math.isfinite(score.nats) or score.tokens < 1:
+        return f"the loss must be finite over at least one token, got {score.nats} nats over {score.tokens} tokens"
+    return None
+
+
+def _check_first(evaluations: Sequence[Evaluation], generation: int) -> None:
+    if generation == 0 and all(evaluation.failed for evaluation in evaluations):
+        raise RuntimeError(
+            f"the first generation must hold a candidate that can be scored, got {len(evaluations)} failures, of "
+            f"which the first: {evaluations[0].error}; mend that and start in a new run folder"
+        )
+
+
+def _report(
+    on_progress: Callable[[SearchProgress], None] | None,
+    strategy: Strategy,
+    folder: RunFolder,
+    requests: Sequence[Request],
+    generation: int,
+) -> None:
+    if on_progress is None:
+        return
+    num_requested = len({(request.genome, document) for request in requests for document in request.documents})
+    num_missing = sum(map(len, folder.missing(requests).values()))
+    on_progress(
+        SearchProgress(
+            generation,
+            strategy.num_generations,
+            num_requested - num_missing,
+            num_requested,
+            *_cost(folder),
+            best=strategy.best,
+        )
+    )
+
+
+def _cost(folder: RunFolder) -> tuple[int, int]:
+    """Return the number of distinct candidates scored, and of tokens scored."""
+    return len({row.genome for row in folder.rows}), sum(row.tokens for row in folder.rows)

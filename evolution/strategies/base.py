@@ -1,0 +1,136 @@
+"""What every strategy speaks: requests out, evaluations in."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..space import Genome, Space
+
+
+@dataclass(frozen=True)
+class Request:
+    """A candidate to be scored on some documents."""
+
+    genome: Genome
+    documents: tuple[int, ...]
+    """Indices of the search documents, each scored once."""
+    origin: str
+    """Where the candidate comes from: `seed:yarn`, `mutation`, `crossover`, ..."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answer to a request: its score, or why it has none."""
+
+    request: Request
+    nats: tuple[float, ...] = ()
+    """Summed loss of each requested document, in nats."""
+    tokens: tuple[int, ...] = ()
+    """Scored tokens of each requested document."""
+    error: str | None = None
+    """Why the candidate could not be scored; such an evaluation is recorded and never ranked."""
+
+    @property
+    def genome(self) -> Genome:
+        """The candidate."""
+        return self.request.genome
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no finite loss to rank."""
+        return self.error is not None or not math.isfinite(sum(self.nats)) or sum(self.tokens) <= 0
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per token over the requested documents: summed, counted, divided once.
+
+        Raises:
+            RuntimeError: the evaluation failed; a failure is no number.
+        """
+        if self.failed:
+            raise RuntimeError(f"a failed evaluation has no loss: {self.error or self.nats}")
+        return sum(self.nats) / sum(self.tokens)
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any]) -> "Evaluation":
+        """Undo `dataclasses.asdict`, also after a trip through JSON."""
+        request = payload["request"]
+        return cls(
+            request=Request(genome_from_dict(request["genome"]), tuple(request["documents"]), request["origin"]),
+            nats=tuple(payload["nats"]),
+            tokens=tuple(payload["tokens"]),
+            error=payload["error"],
+        )
+
+
+def genome_from_dict(payload: Mapping[str, Any]) -> Genome:
+    """Undo `dataclasses.asdict` of a genome, also after a trip through JSON."""
+    return Genome(tuple(payload["steps"]), payload["start_tokens"])
+
+
+class Strategy(Protocol):
+    """A search algorithm that proposes candidates and never scores them itself.
+
+    `ask` proposes one generation and may be called again with the same answer until `tell` takes the evaluations in the
+    order of the requests. `state` is JSON-able and holds everything up to the last `tell`; a strategy built with the
+    same arguments continues from it exactly.
+    """
+
+    @property
+    def generation(self) -> int:
+        """Generations told so far; the first is number 0."""
+        ...
+
+    @property
+    def num_generations(self) -> int | None:
+        """Generations of the whole search, None if it is not known."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to ask."""
+        ...
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best evaluation so far; the result once the search is done."""
+        ...
+
+    def ask(self) -> list[Request]: ...
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+
+def check_seeds(space: Space, seeds: Mapping[str, Genome], num_documents: int) -> None:
+    """Refuse seeds outside the space, no seeds, and no documents.
+
+    Raises:
+        ValueError: the message names the seed or the argument.
+    """
+    if not seeds:
+        raise ValueError("seeds must hold at least one genome, got none; hand in pi, ntk or yarn")
+    if num_documents < 1:
+        raise ValueError(f"num_documents must be at least 1, got {num_documents}; give the search documents to score")
+    for name, genome in seeds.items():
+        if not space.contains(genome):
+            raise ValueError(f"seed {name!r} must lie in the search space, got {genome}; make it with Space.encode")
+
+
+def check_answer(requests: Sequence[Request] | None, evaluations: Sequence[Evaluation]) -> None:
+    """Refuse evaluations that do not answer the pending requests one by one.
+
+    Raises:
+        RuntimeError: `tell` was called before `ask`, or with other evaluations.
+    """
+    if requests is None:
+        raise RuntimeError("tell must follow ask, got evaluations with no request pending; call ask first")
+    if [evaluation.request for evaluation in evaluations] != list(requests):
+        raise RuntimeError(
+            f"tell must get one evaluation per request in the order asked, got {len(evaluations)} for "
+            f"{len(requests)} requests"
+        )

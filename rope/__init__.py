@@ -1,0 +1,37 @@
+"""WHAT is searched and installed: rescale factors, every RoPE scaling method, and the way into a model and out.
+
+What needs torch is imported when it is first asked for, so that a search engine can read factors without it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .factors import RescaleFactors, load_csv, load_factors
+from .files import write_atomically
+from .frequencies import RopeGeometry
+from .methods import METHODS, Method, register
+
+if TYPE_CHECKING:
+    from .installation import Installation, apply_factors, install, rope_geometry
+
+__all__ = [
+    "METHODS",
+    "Installation",
+    "Method",
+    "RescaleFactors",
+    "RopeGeometry",
+    "apply_factors",
+    "install",
+    "load_csv",
+    "load_factors",
+    "register",
+    "rope_geometry",
+    "write_atomically",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from . import installation
+
+        return getattr(installation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

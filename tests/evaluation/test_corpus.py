@@ -1,0 +1,90 @@
+import json
+import subprocess
+import sys
+from itertools import islice
+
+import pyarrow
+import pytest
+from longrope.evaluation.corpus import PYSTDLIB_SPLITS, pystdlib_split_of, read_documents
+from pyarrow import parquet
+
+
+def test_pystdlib_splits_are_disjoint_and_complete():
+    percentiles = [p for split in PYSTDLIB_SPLITS.values() for p in split]
+    assert sorted(percentiles) == list(range(100))
+    names = {split: {d.name for d in read_documents("pystdlib", split)} for split in PYSTDLIB_SPLITS}
+    assert all(names.values())
+    assert sum(map(len, names.values())) == len(set().union(*names.values()))
+    assert all(pystdlib_split_of(name) == split for split, members in names.items() for name in members)
+
+
+def test_pystdlib_splits_are_the_same_in_another_process():
+    modules = ["os", "typing", "argparse", "asyncio.events", "_pydecimal", "test.test_typing"]
+    program = f"from longrope.evaluation.corpus import *; print([pystdlib_split_of(m) for m in {modules}])"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == str([pystdlib_split_of(module) for module in modules])
+
+
+def test_pystdlib_documents_are_source_files():
+    document = next(d for d in read_documents("pystdlib") if d.name == "argparse")
+    assert "class ArgumentParser" in document.text
+
+
+def test_local_files_of_all_kinds_are_read_in_order(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.txt").write_text("erste Zeile, ä\n", encoding="utf-8")
+    (tmp_path / "b" / "a.txt").write_text("zweite")
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("x", "y")))
+    parquet.write_table(pyarrow.table({"text": ["p", "q"], "other": [1, 2]}), tmp_path / "d.parquet")
+    (tmp_path / "ignored.bin").write_bytes(b"\xff")
+    found = [(d.name, d.text) for d in read_documents(str(tmp_path))]
+    assert found == [
+        ("a", "erste Zeile, ä\n"),
+        ("b/a", "zweite"),
+        ("c-0", "x"),
+        ("c-1", "y"),
+        ("d-0", "p"),
+        ("d-1", "q"),
+    ]
+    assert [d.text for d in read_documents(str(tmp_path / "c.jsonl"))] == ["x", "y"]
+
+
+def test_another_column_can_hold_the_text(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"content": "x"}\n')
+    assert [d.text for d in read_documents(str(tmp_path), feature="content")] == ["x"]
+    with pytest.raises(ValueError, match="feature must name a column of c, got 'text'; columns: content"):
+        list(read_documents(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"\xff\xfe\xfa", "must be UTF-8 text"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2"),
+        ("a.jsonl", b'["x"]\n', "got list, line 1"),
+        ("a.parquet", b"not parquet at all", "must be readable parquet"),
+    ],
+)
+def test_a_corrupt_file_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        list(read_documents(str(tmp_path)))
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "message"),
+    [
+        ("/no/such/folder", None, "no such path"),
+        ("pystdlib", "validation", "must be one of train, search, eval"),
+        (".", "train", "must be omitted for local files"),
+    ],
+)
+def test_unknown_datasets_and_splits_are_refused_when_asked_for(dataset, split, message):
+    with pytest.raises(ValueError, match=message):
+        read_documents(dataset, split)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="found none"):
+        list(islice(read_documents(str(tmp_path)), 1))

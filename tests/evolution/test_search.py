@@ -1,0 +1,199 @@
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from longrope.evolution import DocumentScore, Genome, RunFolder, SearchProgress, run_search
+from longrope.rope.factors import RescaleFactors
+
+from . import conftest
+from .conftest import SEEDS, TARGET, Killed, ToyObjective, ToyScore, build, new_strategy, run_toy, trace
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_run_killed_at_any_call_and_resumed_equals_one_never_stopped(name: str, tmp_path: Path):
+    whole = ToyObjective()
+    result = run_toy(name, tmp_path / "whole", whole)
+    for kill_at in range(whole.calls):
+        first, second, path = ToyObjective(kill_at=kill_at), ToyObjective(), tmp_path / str(kill_at)
+        with pytest.raises(Killed):
+            run_toy(name, path, first)
+        assert run_toy(name, path, second, resume=True) == result
+        assert trace(path) == trace(tmp_path / "whole")
+        assert (path / "checkpoint.json").read_bytes() == (tmp_path / "whole" / "checkpoint.json").read_bytes()
+        assert first.scores + second.scores == whole.scores
+
+
+def test_a_history_cut_at_any_byte_gives_the_same_run_without_its_checkpoint(name: str, tmp_path: Path):
+    whole = ToyObjective()
+    result = run_toy(name, tmp_path, whole)
+    expected, history = trace(tmp_path), (tmp_path / "history.jsonl").read_bytes()
+    for cut in range(0, len(history), len(history) // 23):
+        (tmp_path / "history.jsonl").write_bytes(history[:cut])
+        (tmp_path / "checkpoint.json").unlink(missing_ok=True)
+        resumed = ToyObjective()
+        assert run_toy(name, tmp_path, resumed, resume=True) == result
+        assert trace(tmp_path) == expected
+        assert resumed.scores < whole.scores or cut < len(history.split(b'"rows_left": 0}\n')[0])
+
+
+def test_a_run_killed_between_tell_and_checkpoint_equals_one_never_stopped(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    result = run_toy(name, tmp_path / "whole", ToyObjective())
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunFolder, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed))
+        run_toy(name, tmp_path / "killed", ToyObjective())
+    assert run_toy(name, tmp_path / "killed", ToyObjective(), resume=True) == result
+    assert trace(tmp_path / "killed") == trace(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_scores_nothing_and_gives_its_result(name: str, tmp_path: Path):
+    result = run_toy(name, tmp_path, ToyObjective())
+    idle = ToyObjective()
+    assert run_toy(name, tmp_path, idle, resume=True) == result
+    assert idle.calls == 0
+
+
+def test_processes_killed_by_sigkill_end_with_the_run_of_this_process(name: str, tmp_path: Path):
+    expected = run_toy(name, tmp_path / "here", ToyObjective())
+    environment = os.environ | {"PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "1"}
+    for kill_at, code in ((3, -signal.SIGKILL), (4, -signal.SIGKILL), (10**6, 0)):
+        command = [sys.executable, str(conftest.__file__), name, str(tmp_path / "there"), str(kill_at)]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == code, ended.stderr
+    assert ended.stdout.strip() == str(expected.best)
+    assert trace(tmp_path / "there") == trace(tmp_path / "here")
+
+
+def test_another_seed_gives_another_run(name: str, tmp_path: Path):
+    run_toy(name, tmp_path / "a", ToyObjective(), seed=1)
+    run_toy(name, tmp_path / "b", ToyObjective(), seed=2)
+    assert trace(tmp_path / "a") != trace(tmp_path / "b")
+
+
+def test_no_candidate_is_scored_twice_on_a_document_and_each_call_is_one_document(name: str, tmp_path: Path):
+    objective = ToyObjective()
+    result = run_toy(name, tmp_path, objective)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    keys = {(tuple(row["steps"]), row["start_tokens"], row["document"]) for row in rows}
+    assert len(keys) == len(rows) == objective.scores
+    assert objective.calls == sum(row["rows_left"] == 0 for row in rows)
+    assert result.scored_tokens == 10 * len(rows)
+    assert result.candidates == len({key[:2] for key in keys})
+
+
+def test_the_golden_trace_of_the_paper_s_search_on_whole_numbers(tmp_path: Path):
+    result = run_toy("paper", tmp_path, ToyObjective())
+    with RunFolder(tmp_path, {"strategy": "paper", "seed": 7}, resume=True) as folder:
+        rows = folder.rows
+    generations = [[row for row in rows if row.generation == generation] for generation in range(5)]
+    assert [
+        (len(own), sum(sum(row.steps) for row in own), sum(row.nats or 0 for row in own)) for own in generations
+    ] == [
+        (24, 45996, 15590),
+        (18, 24975, 4985),
+        (18, 27282, 3670),
+        (18, 27318, 3896),
+        (18, 26364, 3558),
+    ]
+    assert result.best.genome == Genome((100, 132, 174, 250, 400, 450), start_tokens=0)
+    assert result.best.nats == tuple(
+        sum(abs(step - target - 5 * document) for step, target in zip(result.best.genome.steps, TARGET, strict=True))
+        for document in range(3)
+    )
+
+
+def test_progress_counts_up_to_the_whole_generation_and_names_the_best(name: str, tmp_path: Path):
+    seen: list[SearchProgress] = []
+    with RunFolder(tmp_path / "run", {}) as folder:
+        result = run_search(new_strategy(name), ToyObjective(), folder, build, seen.append)
+    generations = new_strategy(name).num_generations or 0
+    assert {progress.generation for progress in seen} == set(range(generations))
+    for generation in range(generations):
+        own = [progress for progress in seen if progress.generation == generation]
+        counts = [progress.num_scored for progress in own]
+        assert counts == sorted(counts) and counts[-1] == own[-1].num_requested
+    assert seen[-1].best == result.best and seen[-1].scored_tokens == result.scored_tokens
+
+
+class Broken(ToyObjective):
+    """Fails some candidates, each in its own way."""
+
+    def __init__(self, failures: dict[Genome, ToyScore], everything: bool = False) -> None:
+        super().__init__()
+        self.failures, self.everything = failures, everything
+
+    def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[DocumentScore]:
+        known = {tuple(build(genome).lambdas): score for genome, score in self.failures.items()}
+        default = ToyScore(float("nan"), 0, "out of memory") if self.everything else None
+        scores = super().score(candidates, document)
+        return [known.get(tuple(c.lambdas), default) or score for c, score in zip(candidates, scores, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ToyScore(float("nan")), "finite"),
+        (ToyScore(float("inf")), "finite"),
+        (ToyScore(-5.0, tokens=0), "at least one token"),
+        (ToyScore(-5.0, error="CUDA out of memory"), "CUDA out of memory"),
+    ],
+)
+def test_failed_scores_are_recorded_with_their_reason_and_never_win(
+    name: str, tmp_path: Path, failure: ToyScore, reason: str
+):
+    objective = Broken({SEEDS["pi"]: failure})
+    result = run_toy(name, tmp_path, objective)
+    assert result.best.genome != SEEDS["pi"]
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    failed = [row for row in rows if tuple(row["steps"]) == SEEDS["pi"].steps]
+    assert failed and all(row["nats"] is None and reason in row["error"] for row in failed)
+    again = ToyObjective()
+    assert run_toy(name, tmp_path, again, resume=True) == result and again.calls == 0
+
+
+def test_a_first_generation_of_failures_raises_the_first_error(name: str, tmp_path: Path):
+    with pytest.raises(RuntimeError, match="first generation must hold .* out of memory"):
+        run_toy(name, tmp_path, Broken({}, everything=True))
+
+
+def test_an_objective_that_loses_a_score_is_refused_before_anything_is_recorded(tmp_path: Path):
+    class Losing(ToyObjective):
+        def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[ToyScore]:
+            return list(super().score(candidates, document))[1:]
+
+    with pytest.raises(RuntimeError, match="one score per candidate, got 7 for 8"):
+        run_toy("paper", tmp_path, Losing())
+    assert not (tmp_path / "history.jsonl").exists()
+
+
+def test_tell_refuses_evaluations_that_answer_no_request(name: str):
+    strategy = new_strategy(name)
+    with pytest.raises(RuntimeError, match="tell must follow ask"):
+        strategy.tell([])
+    strategy.ask()
+    with pytest.raises(RuntimeError, match="one evaluation per request"):
+        strategy.tell([])
+
+
+def test_the_engine_imports_rope_only_and_never_torch():
+    for path in (ROOT / "evolution").rglob("*.py"):
+        depth = len(path.relative_to(ROOT).parts) - 1
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(
+                    alias.name.split(".")[0] in ("torch", "transformers", "longrope") for alias in node.names
+                )
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in ("torch", "transformers", "longrope")
+                if node.level > depth:
+                    assert node.module in ("rope.factors", "rope.files"), path
+    code = "import sys, longrope.evolution; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

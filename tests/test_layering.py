@@ -1,0 +1,55 @@
+"""Data flows one way: which room may import which, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {"rope": set(), "evaluation": {"rope"}, "evolution": {"rope"}, "cli": {"rope", "evolution", "evaluation"}}
+FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level packages and the rooms (as `longrope.X`) that a file imports."""
+    package = path.relative_to(ROOT).parts[:-1]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            parts = ("longrope", *package)[: len(package) + 2 - node.level]
+            base = ".".join((*parts, *([node.module] if node.module else [])))
+            names |= {base} if base != "longrope" else {f"longrope.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("longrope.")}
+    assert rooms - {room, "hyperparams"} <= ROOMS[room]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "evolution" in p.parts], ids=lambda p: p.name)
+def test_the_search_engine_needs_no_torch(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imported(path)} & {"torch", "transformers"}
+
+
+def test_rooms_import_each_other_relatively() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            roots = {name.split(".")[0] for name in names}
+            assert not roots & {*ROOMS, "longrope"}, f"{path.relative_to(ROOT)} imports {roots}"
+
+
+def test_the_factors_load_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, longrope.evolution, longrope.rope; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,40 @@
+"""The package list equals the tree, and what is installed has what it needs."""
+
+import tomllib
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_the_package_list_equals_the_tree() -> None:
+    rooms = PROJECT["tool"]["setuptools"]["package-dir"].values()
+    folders = {path.parent.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    found = {"longrope." + ".".join(folder.parts) for folder in folders}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_every_room_is_typed() -> None:
+    for room in PROJECT["tool"]["setuptools"]["package-dir"].values():
+        assert (ROOT / room / "py.typed").exists(), room
+
+
+def test_presets_are_found_as_package_data() -> None:
+    assert files("longrope.hyperparams").joinpath("longrope.yaml").is_file()
+
+
+def test_the_command_is_installed() -> None:
+    (command,) = entry_points(group="console_scripts", name="longrope")
+    assert callable(command.load())
+
+
+def test_the_lock_pins_every_dependency() -> None:
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line
+    }
+    extras = PROJECT["project"]["optional-dependencies"]["dev"]
+    for requirement in [*PROJECT["project"]["dependencies"], *extras]:
+        name = requirement.split(">=")[0].split("[")[0]
+        assert name.lower() in pinned, f"{name} is not in requirements.lock"
