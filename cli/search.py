@@ -32,6 +32,7 @@ from .configs import SearchConfig
 
 PLACE_AND_PACE = ("output_dir", "resume")
 """Options that do not decide the result, so a run may be resumed with others."""
+BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
 
 
 def run(config: SearchConfig) -> None:
@@ -123,7 +124,7 @@ class _Bar:
     """Progress on the terminal: generation, best perplexity so far, candidates per minute, time left."""
 
     def __init__(self) -> None:
-        self.bar = tqdm(unit="gen", desc="search", dynamic_ncols=True)
+        self.bar = tqdm(desc="search", dynamic_ncols=True, bar_format=BAR)
         self.first: int | None = None
 
     def __enter__(self) -> "_Bar":
@@ -139,7 +140,7 @@ class _Bar:
             self.bar.initial = progress.generation
         self.bar.total = progress.num_generations
         share = progress.num_scored / progress.num_requested if progress.num_requested else 1.0
-        self.bar.n = progress.generation + min(share, 0.999) if progress.num_requested else progress.generation
+        self.bar.n = progress.generation + share
         minutes = self.bar.format_dict["elapsed"] / 60
         best = f"{math.exp(progress.best.loss):.3f} ({progress.best.request.origin})" if progress.best else "-"
         rate = (progress.candidates - self.first) / minutes if minutes else 0.0

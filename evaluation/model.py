@@ -5,8 +5,10 @@ from typing import Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+logging.disable_progress_bar()  # of loading weights: it would tear our own bars
 EAGER_ONLY = {"gemma2"}  # Transformers 5.23 refuses sdpa for it
 
 

@@ -80,7 +80,8 @@ class Installation:
         finally:
             self.reset()
         change = (plain - scaled).abs()
-        self._judge_canary(float(change.mean()), float((rows - torch.cat((plain, scaled))).abs().mean()))
+        strayed = (rows - torch.cat((plain, scaled))).abs().mean(dim=(1, 2))
+        self._judge_canary(float(change.mean()), float(strayed.max()))
         return float(change.max())
 
     def _judge_canary(self, moved: float, strayed: float) -> None:

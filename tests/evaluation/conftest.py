@@ -1,27 +1,9 @@
-"""A byte-level tokenizer and documents: nothing is downloaded."""
+"""Documents made here: nothing is downloaded."""
 
 import numpy as np
 import pytest
 from longrope.evaluation.corpus import Document
 from longrope.evaluation.tokenized import TokenDocument, TokenizedDocuments, TokensInfo, fingerprint
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
-
-
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, and `<s>` in front of each text."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {"<s>": 0} | {character: i + 1 for i, character in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
-
-
-@pytest.fixture
-def tokenizer():
-    return byte_tokenizer()
 
 
 @pytest.fixture

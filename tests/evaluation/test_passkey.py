@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_prompts_in_another_process(tokenizer):
         "print([s.prompt_hash for s in Passkey(byte_tokenizer(), depths=3, trials=2, seed=7).samples(600)])"
     )
     command = [sys.executable, "-c", program]
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent
     printed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     assert printed.strip() == str([s.prompt_hash for s in Passkey(tokenizer, depths=3, trials=2, seed=7).samples(600)])
 

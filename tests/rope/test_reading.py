@@ -241,7 +241,7 @@ def test_a_config_without_factors_or_of_another_model_is_refused(config: Any, me
     ("change", "message"),
     [
         ({"model_type": "unheard-of"}, "model_type must be known to Transformers, got 'unheard-of'"),
-        ({"model_type": "gpt2"}, "rope_type must be one of longrope, yarn, llama3, got None"),
+        ({"model_type": "gpt2"}, "rope_type must be one of longrope, yarn, llama3, got"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type must be one of .*, got 'dynamic'"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "config.json must be one that Transformers can read"),
         (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 ORIGINAL, TARGET = 32, 128
-COMMON: dict[str, object] = {
+COMMON: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -27,7 +28,7 @@ COMMON: dict[str, object] = {
 }
 
 
-def save_model(folder: Path, model_type: str = "llama", **settings: object) -> nn.Module:
+def save_model(folder: Path, model_type: str = "llama", **settings: Any) -> nn.Module:
     """Save a random model with a tokenizer, and return it."""
     torch.manual_seed(0)
     config = CONFIG_MAPPING[model_type](**{**COMMON, **settings})

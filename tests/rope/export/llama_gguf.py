@@ -1,4 +1,4 @@
-"""A minimal converter of a Transformers Llama to a float32 GGUF without a vocabulary, as llama.cpp's own would write."""
+"""A minimal converter of a Transformers Llama to a float32 GGUF without vocabulary, laid out as by llama.cpp's own."""
 
 from pathlib import Path
 from typing import Any

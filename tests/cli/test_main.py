@@ -1,0 +1,151 @@
+"""Flags and files come from one definition; bad input is one sentence and exit code 2, and nothing is lost."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from longrope.cli.main import COMMANDS, build_parser, main, spell_out
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; return exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    """Return tokenized documents: three of about 400 tokens."""
+    texts = tmp_path_factory.mktemp("texts")
+    for index, word in enumerate(("alpha", "beta", "gamma")):
+        (texts / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(40)))
+    folder = tmp_path_factory.mktemp("tokens") / "tokens"
+    assert main(["tokenize", "--model", str(model_folder), "--dataset", str(texts), "--save-tokenized", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "short.yaml"
+    path.write_text(
+        "strategy: paper\npopulation_size: 6\nnum_iterations: 2\nnum_mutations: 2\nnum_crossovers: 2\nnum_parents: 3\n"
+        "start_token_choices: [0, 2, 8]\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def search_arguments(model_folder: Path, tokens: Path, settings: Path) -> list[str]:
+    named = {"model": model_folder, "tokenized": tokens, "target-length": 128, "samples": 2, "hyper-params": settings}
+    return ["search", *(str(part) for name, value in named.items() for part in (f"--{name}", value))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_option(command: str, run: Run) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    for field in fields(COMMANDS[command][0]):
+        assert re.search(rf"--{field.name.replace('_', '-')} .*?\n?.*?[A-Za-z]{{3}}", out), field.name
+
+
+def test_a_yaml_file_and_flags_give_the_same_configuration(tmp_path: Path, run: Run) -> None:
+    flags = ["--model", "m", "--tokenized", "t", "--lengths", "256", "512", "--output-dir", "o", "--methods", "none", "yarn"]
+    _, printed, _ = run("evaluate", *flags, "--print_config")
+    (tmp_path / "run.yaml").write_text(printed)
+    parser = build_parser()
+    from_file = parser.parse_args(["evaluate", "--config", str(tmp_path / "run.yaml")])["evaluate"].as_dict()
+    from_flags = parser.parse_args(spell_out(["evaluate", *flags]))["evaluate"].as_dict()
+    assert from_file | {"config": None} == from_flags | {"config": None}
+    assert list(from_flags["lengths"]) == [256, 512]
+
+
+@pytest.mark.parametrize(
+    ("typed", "spelled"),
+    [
+        (["evaluate", "--lengths", "256", "512"], ["evaluate", "--lengths=[256, 512]"]),
+        (["evaluate", "--lengths=256,512"], ["evaluate", "--lengths=[256, 512]"]),
+        (["evaluate", "--methods", "yarn:beta_fast=16,beta_slow=2"], ["evaluate", '--methods=["yarn:beta_fast=16,beta_slow=2"]']),
+        (["search", "--resume", "--seed", "1"], ["search", "--resume=true", "--seed", "1"]),
+        (["search", "--resume", "false"], ["search", "--resume", "false"]),
+        (["--help"], ["--help"]),
+    ],
+)
+def test_lists_and_switches_are_spelled_out(typed: list[str], spelled: list[str]) -> None:
+    assert spell_out(typed) == spelled
+
+
+def test_an_unknown_option_is_refused(run: Run) -> None:
+    code, _, err = run("search", "--model", "m", "--target_lenght", 3)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "/nowhere"}, "model must be a folder that exists"),
+        ({"tokenized": "/nowhere"}, "tokenized data must be a folder with tokens.json"),
+        ({"target-length": 100_000}, "samples must be at most the 0 documents of 100000 or more tokens"),
+        ({"target-length": 32}, r"target_length must be above the original length \(32 tokens\), got 32"),
+        ({"hyper-params": "nowhere.yaml"}, "hyper-params must be a file that exists"),
+        ({"attention-factor": "sue"}, "attention factor must be a number or one of su, yarn, got 'sue'"),
+        ({"init-factors": "/nowhere.json"}, "nowhere.json"),
+        ({"samples": 4}, "samples must be at most the 3 documents"),
+    ],
+)
+def test_bad_search_input_is_one_sentence(
+    search_arguments: list[str], tmp_path: Path, run: Run, changes: dict[str, object], message: str
+) -> None:
+    extra = [part for name, value in changes.items() for part in (f"--{name}", value)]
+    code, _, err = run(*search_arguments, "--output-dir", tmp_path / "run", *extra)
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("longrope search: ")
+    assert re.search(message, last), last
+    assert not (tmp_path / "run" / "factors.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("lambdas", "message"),
+    [
+        ([1.0] * 7 + [float("nan")], "lambdas must be finite"),
+        ([1.0, 3.0] + [2.0] * 6, "lambdas must be non-decreasing"),
+        ([1.0] * 5, "lambdas must have length 8"),
+    ],
+)
+def test_bad_factors_are_one_sentence(
+    model_folder: Path, tokens: Path, tmp_path: Path, run: Run, lambdas: list[float], message: str
+) -> None:
+    import json
+
+    payload = {"format": "longrope-factors", "version": 1, "lambdas": lambdas, "original_length": 32}
+    payload |= {"target_length": 128, "theta": 1e4, "rotary_dim": 16}
+    (tmp_path / "factors.json").write_text(json.dumps(payload))
+    named = {"model": model_folder, "tokenized": tokens, "factors": tmp_path / "factors.json", "lengths": 128, "samples": 1}
+    arguments = [part for name, value in named.items() for part in (f"--{name}", value)]
+    code, _, err = run("evaluate", *arguments, "--output-dir", tmp_path / "out")
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_doctor_names_the_choices_and_runs_the_canary(model_folder: Path, run: Run) -> None:
+    code, out, _ = run("doctor", "--model", model_folder)
+    assert code == 0
+    for words in ("device:", "dtype:", "attention:", "10000", "16 (8 pairs)", "32 tokens", "never complete a period"):
+        assert words in out
+    assert "passed" in out
