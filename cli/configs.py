@@ -54,7 +54,8 @@ class SearchConfig:
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     attention_factor: str | float = "su"
-    """Attention factor of all candidates: su (LongRoPE, Phi-3), yarn, or a number."""
+    """Attention factor of all candidates, or of seeds where the settings search it: su (LongRoPE, Phi-3), yarn, or a
+    number."""
     samples: int = 5
     """Search documents."""
     dataset_min_tokens: int | None = None

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..evaluation.model import load_model
 from ..evaluation.objective import PerplexityObjective
 from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens, load_tokenized
 from ..evolution import (
     Genome,
     RunFolder,
@@ -26,7 +26,7 @@ from ..evolution import (
 from ..hyperparams import preset
 from ..rope import RescaleFactors, RopeGeometry, install
 from ..rope import attention_factor as attention
-from ..rope.methods import NTK, Linear, YaRN
+from ..rope.methods import NTK, Linear, Llama3, Method, YaRN
 from ..rope.reading import read_factors
 from .configs import SearchConfig
 
@@ -40,14 +40,22 @@ def run(config: SearchConfig) -> None:
     settings = load_settings(preset(config.hyper_params))
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
-    model, _ = load_model(config.model, config.dtype, config.device, config.attn_implementation)
+    model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     with install(model, config.original_length) as installation:
         geometry = installation.geometry
         space = _space(settings, config, geometry)
         build = _builder(config, geometry, space, _provenance(config, settings, data, model))
         seeds = _seeds(config, geometry, space)
         strategy = build_strategy(settings, space, seeds, config.samples, config.seed)
-        objective = PerplexityObjective(model, installation, data.documents, config.target_length, config.batch_size)
+        objective = PerplexityObjective(
+            model,
+            installation,
+            data.documents,
+            config.target_length,
+            config.batch_size,
+            settings.windows_per_document,
+            len(leading_special_tokens(tokenizer)),
+        )
         resolved = build(next(iter(seeds.values()))).provenance
         with RunFolder(config.output_dir, resolved, resume=config.resume) as folder, _Bar() as bar:
             result = run_search(strategy, objective, folder, build, bar.show)
@@ -64,31 +72,52 @@ def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> 
 
 
 def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:
-    """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space."""
-    methods = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
+    """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space.
+
+    Where the attention factor is searched, each comes with its own and with that of the policy, and Llama 3's joins in:
+    the search is to begin at the best of the baselines.
+    """
+    methods: dict[str, Method] = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
+    if space.search_attention:
+        methods["llama3"] = Llama3(space.scale)
     factors = {name: method.factors(geometry) for name, method in methods.items()}
     for path in config.init_factors:
         read = read_factors(path, geometry, config.target_length, config.attention_factor)
         if read.per_layer:
             raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {path}")
         factors[Path(path).stem] = read
-    return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
+    if not space.search_attention:
+        return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
+    policy = _attention_policy(config, geometry, space)
+    seeds: dict[str, Genome] = {}
+    for name, one in factors.items():
+        own = one.attention_factor / geometry.attention_factor
+        for label, attention_factor in ((name, own), (f"{name}+attention", policy)):
+            genome = space.encode(one.lambdas, one.start_tokens, attention_factor)
+            if genome not in seeds.values():
+                seeds[label] = genome
+    return seeds
+
+
+def _attention_policy(config: SearchConfig, geometry: RopeGeometry, space: Space) -> float:
+    """Return the attention factor of the policy, relative to the pre-trained one."""
+    return attention.resolve(_number_or_name(config.attention_factor), space.scale, geometry.original_length)
 
 
 def _builder(
     config: SearchConfig, geometry: RopeGeometry, space: Space, provenance: dict[str, Any]
 ) -> Callable[[Genome], RescaleFactors]:
-    policy = _number_or_name(config.attention_factor)
-    factor = geometry.attention_factor * attention.resolve(policy, space.scale, geometry.original_length)
+    policy = _attention_policy(config, geometry, space)
 
     def build(genome: Genome) -> RescaleFactors:
+        searched = space.decode_attention(genome)
         return RescaleFactors(
             lambdas=space.decode(genome),
             original_length=geometry.original_length,
             target_length=config.target_length,
             theta=geometry.theta,
             rotary_dim=geometry.rotary_dim,
-            attention_factor=factor,
+            attention_factor=geometry.attention_factor * (policy if searched is None else searched),
             start_tokens=genome.start_tokens,
             start_attention_factor=geometry.attention_factor,
             provenance=provenance,
@@ -106,12 +135,13 @@ def _number_or_name(policy: str | float) -> str | float:
 
 def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocuments, model: Any) -> dict[str, Any]:
     """Return what decides the result, and nothing that changes between two equal runs (such as the time)."""
+    scored = config.target_length if settings.windows_per_document == 1 else None
     options = {name: value for name, value in asdict(config).items() if name not in PLACE_AND_PACE}
     return {
         "search": {**options, "init_factors": list(config.init_factors)},
         "hyper_params": {"strategy": settings.strategy, **asdict(settings)},
         "model": {"id": config.model, **model_fingerprint(model, config.model)},
-        "data": {"source": data.info.source, "fingerprint": data.fingerprint(config.target_length)},
+        "data": {"source": data.info.source, "fingerprint": data.fingerprint(scored)},
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,

@@ -49,11 +49,13 @@ class HistoryRow:
     """Wall time of the call, divided by its candidates."""
     rows_left: int
     """Rows of the same call that follow; 0 ends a call."""
+    attention: int | None = None
+    """Attention factor in grid steps; None where a policy fixes it."""
 
     @property
     def genome(self) -> Genome:
         """The candidate."""
-        return Genome(self.steps, self.start_tokens)
+        return Genome(self.steps, self.start_tokens, self.attention)
 
 
 class RunFolder:

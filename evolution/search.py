@@ -130,6 +130,7 @@ def _score(
                 origin=origin,
                 steps=genome.steps,
                 start_tokens=genome.start_tokens,
+                attention=genome.attention,
                 document=document,
                 nats=None if error or score.nats is None else float(score.nats),
                 tokens=0 if error else int(score.tokens),

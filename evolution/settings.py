@@ -28,13 +28,19 @@ class Settings:
     """Largest rescale factor as a multiple of the extension ratio s, at least 1 (LongRoPE table 4: 1.25)."""
     start_token_choices: tuple[int, ...] = START_TOKEN_CHOICES
     """Values the start tokens n_hat may take, in tokens, rising; [0] turns them off (LongRoPE table 4)."""
+    search_attention: bool = False
+    """Search the attention factor, too; else one policy fixes it for all candidates, as in LongRoPE."""
+
+    windows_per_document: int = 1
+    """Windows of the target length cut from each document, spread evenly over it, at least 1 (LongRoPE: the first)."""
 
     def __post_init__(self) -> None:
+        _check_whole(self, windows_per_document=1)
         self.space(num_pairs=2, scale=1.0)  # the space checks its own numbers
 
     def space(self, num_pairs: int, scale: float) -> Space:
         """Return the search space for a model with P pairs and an extension ratio s."""
-        return Space(num_pairs, scale, self.step, self.upper_ratio, self.start_token_choices)
+        return Space(num_pairs, scale, self.step, self.upper_ratio, self.start_token_choices, self.search_attention)
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,12 @@ class PaperSettings(Settings):
 
 @dataclass(frozen=True)
 class CmaSettings(Settings):
-    """CMA-ES on a few knots of log lambda, as a change of the best seed."""
+    """CMA-ES on a few knots of log lambda, the attention factor and start tokens, as a change of the best seed."""
 
     strategy: ClassVar[str] = "cma"
 
+    search_attention: bool = True
+    """Search the attention factor, too; else one policy fixes it for all candidates."""
     population_size: int = 8
     """Candidates per generation, at least 4."""
     num_iterations: int = 24
@@ -85,7 +93,7 @@ class CmaSettings(Settings):
     sigma: float = 0.1
     """First standard deviation of the change at a knot, in units of log lambda, above 0."""
     documents_per_generation: int = 1
-    """Documents drawn at random per generation and shared by its candidates, 1 to the number of documents."""
+    """Windows drawn at random per generation and shared by its candidates, 1 to the number of windows."""
     averaged_share: float = 0.5
     """Share of the generations, counted from the last, whose means are averaged into the result, above 0 to 1."""
 
@@ -161,9 +169,11 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and (whole or isinstance(value, float)):
         return float(value)
+    if kind is bool and isinstance(value, bool):
+        return value
     if kind == tuple[int, ...] and isinstance(value, list) and all(type(item) is int for item in value):
         return tuple(value)
-    wanted = {int: "a whole number", float: "a number"}.get(kind, "a list of whole numbers")
+    wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a list of whole numbers")
     raise ValueError(f"{key} must be {wanted}, got {value!r}")
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from deap import base, tools
@@ -45,6 +45,8 @@ class PaperState:
     """One record per generation."""
     rng: dict[str, Any]
     """State of the bit generator."""
+    finished: bool = False
+    """Whether the budget ended the search early."""
 
 
 class PaperStrategy:
@@ -87,7 +89,15 @@ class PaperStrategy:
 
     @property
     def done(self) -> bool:
-        return self.generation >= self.num_generations
+        return self._state.finished or self.generation >= self.num_generations
+
+    @property
+    def num_final_scores(self) -> int:
+        return 0
+
+    def finish(self) -> None:
+        """End the search here: its best is scored on all documents already."""
+        self._state, self._pending = replace(self._state, finished=True), None
 
     @property
     def best(self) -> Evaluation | None:
@@ -135,6 +145,7 @@ class PaperStrategy:
             seen=tuple(genome_from_dict(genome) for genome in state["seen"]),
             logbook=tuple(state["logbook"]),
             rng=_state_of(_generator(state["rng"])),
+            finished=state["finished"],
         )
         self._pending = None
         self._hall_of_fame.clear()

@@ -82,11 +82,11 @@ def test_no_candidate_is_scored_twice_on_a_document_and_each_call_is_one_documen
     objective = ToyObjective()
     result = run_toy(name, tmp_path, objective)
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    keys = {(tuple(row["steps"]), row["start_tokens"], row["document"]) for row in rows}
+    keys = {(tuple(row["steps"]), row["start_tokens"], row["attention"], row["document"]) for row in rows}
     assert len(keys) == len(rows) == objective.scores
     assert objective.calls == sum(row["rows_left"] == 0 for row in rows)
     assert result.scored_tokens == 10 * len(rows)
-    assert result.candidates == len({key[:2] for key in keys})
+    assert result.candidates == len({key[:3] for key in keys})
 
 
 def test_the_golden_trace_of_the_paper_s_search_on_whole_numbers(tmp_path: Path):
@@ -194,6 +194,6 @@ def test_the_engine_imports_rope_only_and_never_torch():
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[0] not in ("torch", "transformers", "longrope")
                 if node.level > depth:
-                    assert node.module in ("rope.factors", "rope.files"), path
+                    assert node.module in ("rope.factors", "rope.files", "rope.attention_factor"), path
     code = "import sys, longrope.evolution; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
