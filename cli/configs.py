@@ -49,8 +49,12 @@ class SearchConfig:
     """Context length to extend to, in tokens."""
     output_dir: str
     """Run folder: config.yaml, history.jsonl, checkpoint.json and, at the end, factors.json and factors.csv."""
-    hyper_params: str = "longrope"
-    """Preset (longrope, tiny) or a file: YAML, or the official JSON."""
+    hyper_params: str = "hybrid"
+    """Preset (hybrid, longrope for the paper's search, tiny) or a file: YAML, or the official JSON."""
+    max_scored_tokens: int | None = None
+    """Stop in time to have sent at most this many tokens through the model (default: as the hyper-parameters say)."""
+    max_hours: float | None = None
+    """Stop in time to have scored for at most this many hours (default: no limit)."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     attention_factor: str | float = "su"

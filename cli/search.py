@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from ..evaluation.objective import PerplexityObjective
 from ..evaluation.results import git_commit, model_fingerprint, versions
 from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens, load_tokenized
 from ..evolution import (
+    Budget,
     Genome,
+    HybridSettings,
     RunFolder,
     SearchProgress,
     SearchResult,
@@ -33,11 +35,14 @@ from .configs import SearchConfig
 PLACE_AND_PACE = ("output_dir", "resume")
 """Options that do not decide the result, so a run may be resumed with others."""
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
+OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
+"""Where the number of generations is not known beforehand."""
 
 
 def run(config: SearchConfig) -> None:
     """Search and write factors.json and factors.csv into the run folder."""
-    settings = load_settings(preset(config.hyper_params))
+    budget = Budget(config.target_length, config.max_scored_tokens, config.max_hours)
+    settings = _planned(load_settings(preset(config.hyper_params)), budget)
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
@@ -58,8 +63,15 @@ def run(config: SearchConfig) -> None:
         )
         resolved = build(next(iter(seeds.values()))).provenance
         with RunFolder(config.output_dir, resolved, resume=config.resume) as folder, _Bar() as bar:
-            result = run_search(strategy, objective, folder, build, bar.show)
+            result = run_search(strategy, objective, folder, build, bar.show, budget)
     _save(config, build(result.best.genome), result)
+
+
+def _planned(settings: Settings, budget: Budget) -> Settings:
+    """Return the settings with the budget in place of their own, where they have one."""
+    if isinstance(settings, HybridSettings) and budget.max_scores is not None:
+        return replace(settings, num_scores=budget.max_scores)
+    return settings
 
 
 def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
@@ -169,6 +181,7 @@ class _Bar:
             self.first = progress.candidates
             self.bar.initial = progress.generation
         self.bar.total = progress.num_generations
+        self.bar.bar_format = OPEN_BAR if progress.num_generations is None else BAR
         share = progress.num_scored / progress.num_requested if progress.num_requested else 1.0
         self.bar.n = progress.generation + share
         minutes = self.bar.format_dict["elapsed"] / 60

@@ -101,11 +101,69 @@ class CmaSettings(Settings):
         super().__post_init__()
         _check_whole(self, population_size=4, num_iterations=1, num_knots=2, documents_per_generation=1)
         _check_share(self, "averaged_share")
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(f"sigma must be finite and above 0, got {self.sigma}; 0.1 changes lambda by about 10 %")
+        _check_sigma(self.sigma)
 
 
-SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in (PaperSettings, CmaSettings)}
+@dataclass(frozen=True)
+class HybridSettings(Settings):
+    """The default: seeds, exploration in smooth coordinates, refinement in full ones, selection on other documents."""
+
+    strategy: ClassVar[str] = "hybrid"
+
+    search_attention: bool = True
+    """Search the attention factor, too; else one policy fixes it for all candidates."""
+    upper_ratio: float = 2.0
+    """Largest rescale factor as a multiple of the extension ratio s, at least 1 (LongRoPE2: 2)."""
+    windows_per_document: int = 12
+    """Windows of the target length cut from each document, spread evenly over it, at least 1."""
+    num_scores: int = 320
+    """Budget: scores of one candidate on one window, in all phases together; `--max-scored-tokens` replaces it."""
+    seed_windows: int = 3
+    """Windows on which the seeds are compared, at least 1."""
+    explore_share: float = 0.8
+    """Share of the scores left after seeds and selection that goes to the exploration, above 0 to 1."""
+    population_size: int = 8
+    """Candidates per generation of the exploration, at least 4."""
+    num_knots: int = 6
+    """Knots over the dimension pairs, at least 2 (at most one per pair is used)."""
+    sigma: float = 0.15
+    """First standard deviation of the change at a knot, in units of log lambda, above 0."""
+    generations_per_window: int = 40
+    """Generations after which candidates of the exploration share one more window, at least 1."""
+    averaged_share: float = 0.5
+    """Share of the generations, counted from the last, whose means are averaged, above 0 to 1."""
+    num_mutations: int = 4
+    """Mutations of the incumbent per race, 0 or more."""
+    num_crossovers: int = 2
+    """Crossovers of the incumbent with earlier ones per race, 0 or more."""
+    mutation_probability: float = 0.1
+    """Probability that a mutation redraws a gene, above 0 to 1."""
+    max_attempts: int = 20
+    """Draws of a new candidate before giving up on it, at least 1."""
+    race_rounds: int = 5
+    """Windows on which a candidate that is not dropped meets the incumbent, at least 2."""
+    significance: float = 0.2
+    """Level of the paired test that drops a candidate and of the one that makes it the incumbent, above 0 to 1."""
+    patience: int = 20
+    """Races without a new incumbent after which the refinement ends, at least 1."""
+    selection_share: float = 0.3
+    """Share of the documents kept for the selection among the finalists, above 0 to 1; at least one document."""
+    selection_windows: int = 6
+    """Windows of those documents on which each finalist is scored, at least 1."""
+    num_finalist_seeds: int = 2
+    """Best seeds among the finalists, at least 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, num_scores=1, seed_windows=1, population_size=4, num_knots=2, generations_per_window=1)
+        _check_whole(self, num_mutations=0, num_crossovers=0, max_attempts=1, race_rounds=2, patience=1)
+        _check_whole(self, selection_windows=1, num_finalist_seeds=1)
+        for name in ("explore_share", "averaged_share", "mutation_probability", "significance", "selection_share"):
+            _check_share(self, name)
+        _check_sigma(self.sigma)
+
+
+SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in (PaperSettings, CmaSettings, HybridSettings)}
 
 # Keys of the JSON files in the official repository (microsoft/LongRoPE, evolution/default_hyper_params), which its code
 # multiplies by `evo_scale` and cuts to whole numbers, the number of iterations included.
@@ -192,6 +250,11 @@ def _check_whole(settings: Settings, **least: int) -> None:
     for name, minimum in least.items():
         if (value := getattr(settings, name)) < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {value}; see the defaults for sound values")
+
+
+def _check_sigma(sigma: float) -> None:
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"sigma must be finite and above 0, got {sigma}; 0.1 changes lambda by about 10 %")
 
 
 def _check_share(settings: Settings, name: str) -> None:

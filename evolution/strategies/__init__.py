@@ -7,13 +7,24 @@ from ..settings import Settings
 from ..space import Genome, Space
 from .base import Evaluation, Request, Strategy
 from .cma import CmaStrategy
+from .hybrid import HybridStrategy
 from .paper import PaperStrategy
 
-__all__ = ["STRATEGIES", "CmaStrategy", "Evaluation", "PaperStrategy", "Request", "Strategy", "build_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "CmaStrategy",
+    "Evaluation",
+    "HybridStrategy",
+    "PaperStrategy",
+    "Request",
+    "Strategy",
+    "build_strategy",
+]
 
 STRATEGIES: dict[str, Callable[[Any, Space, Mapping[str, Genome], int, int], Strategy]] = {
     "paper": PaperStrategy,
     "cma": CmaStrategy,
+    "hybrid": HybridStrategy,
 }
 
 

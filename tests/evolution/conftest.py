@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from longrope.evolution import (
+    Budget,
     CmaSettings,
     Genome,
+    HybridSettings,
     PaperSettings,
     RunFolder,
     SearchResult,
@@ -35,6 +37,16 @@ SEEDS = {name: SPACE.encode(lambdas) for name, lambdas in SEED_LAMBDAS.items()}
 TARGET = (100, 120, 170, 300, 430, 480)
 SETTINGS: dict[str, Settings] = {
     "paper": PaperSettings(population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4),
+    "hybrid": HybridSettings(
+        num_scores=66,
+        seed_windows=2,
+        windows_per_document=4,
+        population_size=4,
+        num_knots=3,
+        explore_share=0.6,
+        race_rounds=3,
+        selection_windows=2,
+    ),
     "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3, windows_per_document=2),
 }
 
@@ -89,9 +101,16 @@ def new_strategy(name: str, seed: int = 7) -> Strategy:
     return build_strategy(settings, space, seeds, NUM_DOCUMENTS, seed)
 
 
-def run_toy(name: str, path: Path, objective: ToyObjective, resume: bool = False, seed: int = 7) -> SearchResult:
+def run_toy(
+    name: str,
+    path: Path,
+    objective: ToyObjective,
+    resume: bool = False,
+    seed: int = 7,
+    budget: Budget | None = None,
+) -> SearchResult:
     with RunFolder(path, {"strategy": name, "seed": seed}, resume=resume) as folder:
-        return run_search(new_strategy(name, seed), objective, folder, build)
+        return run_search(new_strategy(name, seed), objective, folder, build, budget=budget)
 
 
 def trace(path: Path) -> list[object]:

@@ -114,7 +114,7 @@ def test_progress_counts_up_to_the_whole_generation_and_names_the_best(name: str
     seen: list[SearchProgress] = []
     with RunFolder(tmp_path / "run", {}) as folder:
         result = run_search(new_strategy(name), ToyObjective(), folder, build, seen.append)
-    generations = new_strategy(name).num_generations or 0
+    generations = new_strategy(name).num_generations or seen[-1].generation + 1
     assert {progress.generation for progress in seen} == set(range(generations))
     for generation in range(generations):
         own = [progress for progress in seen if progress.generation == generation]
