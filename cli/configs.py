@@ -72,6 +72,10 @@ class SearchConfig:
     """Candidates per forward; halved by itself when memory runs out."""
     resume: bool = False
     """Continue the run in the folder, exactly as if it had never stopped."""
+    estimate: bool = False
+    """Print what the search and the paper's would cost, from the model's configuration alone, and stop."""
+    sustained_tflops: float = 400.0
+    """Teraflops per second that the estimate reckons with: 400 is about two fifths of an H200's bfloat16 peak."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, or auto-shard to spread the layers over all devices."""
     dtype: str = "auto"

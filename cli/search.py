@@ -31,8 +31,9 @@ from ..rope import attention_factor as attention
 from ..rope.methods import NTK, Linear, Llama3, Method, YaRN
 from ..rope.reading import read_factors
 from .configs import SearchConfig
+from .estimate import print_estimate
 
-PLACE_AND_PACE = ("output_dir", "resume")
+PLACE_AND_PACE = ("output_dir", "resume", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
 OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
@@ -40,9 +41,12 @@ OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
 
 
 def run(config: SearchConfig) -> None:
-    """Search and write factors.json and factors.csv into the run folder."""
+    """Search and write factors.json and factors.csv into the run folder, or tell what that would cost."""
     budget = Budget(config.target_length, config.max_scored_tokens, config.max_hours)
     settings = _planned(load_settings(preset(config.hyper_params)), budget)
+    if config.estimate:
+        print_estimate(config, settings)
+        return
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
@@ -80,7 +84,10 @@ def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> 
             f"target_length must be above the original length ({geometry.original_length} tokens), got "
             f"{config.target_length}; there is nothing to extend (is --original-length right?)"
         )
-    return settings.space(geometry.pairs, config.target_length / geometry.original_length)
+    space = settings.space(geometry.pairs, config.target_length / geometry.original_length)
+    periods = [int((geometry.rotations >= least).sum()) for least in (10, 1)]  # LongRoPE2, algorithm 1
+    first, last = (min(max(count, 1), geometry.pairs - 1) for count in periods)
+    return replace(space, critical_dimensions=(first, last))
 
 
 def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:

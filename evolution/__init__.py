@@ -7,7 +7,7 @@ from .budget import Budget
 from .curve import CurvePoint, search_curve
 from .journal import HistoryRow, RunFolder, read_history
 from .search import DocumentScore, Objective, SearchProgress, SearchResult, run_search
-from .settings import CmaSettings, HybridSettings, PaperSettings, Settings, load_settings
+from .settings import CmaSettings, HybridSettings, LongRope2Settings, PaperSettings, Settings, load_settings
 from .space import START_TOKEN_CHOICES, Genome, Space
 from .strategies import STRATEGIES, Evaluation, Request, Strategy, build_strategy
 
@@ -22,6 +22,7 @@ __all__ = [
     "Genome",
     "HistoryRow",
     "HybridSettings",
+    "LongRope2Settings",
     "Objective",
     "PaperSettings",
     "Request",

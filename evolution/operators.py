@@ -20,19 +20,31 @@ def mutate(parent: Genome, space: Space, rng: Generator, probability: float) -> 
     authors' main code leaves them out, though they are in the paper's space. An attention factor, where it is a gene,
     likewise within its bounds.
     """
-    steps = list(parent.steps)
-    for pair in range(len(steps)):
-        if rng.random() < probability:
-            low = steps[pair - 1] if pair else space.lower
-            high = steps[pair + 1] if pair + 1 < len(steps) else space.upper
-            steps[pair] = int(rng.integers(low, high, endpoint=True))
+    steps = redraw(parent.steps, space.lower, space.upper, rng, probability)
     start_tokens = parent.start_tokens
     if rng.random() < probability:
         start_tokens = space.start_token_choices[int(rng.integers(len(space.start_token_choices)))]
     attention = parent.attention
     if attention is not None and rng.random() < probability:
         attention = int(rng.integers(ATTENTION_RESOLUTION, space.attention_upper, endpoint=True))
-    return Genome(tuple(steps), start_tokens, attention)
+    return Genome(steps, start_tokens, attention)
+
+
+def redraw(steps: tuple[int, ...], lower: int, upper: int, rng: Generator, probability: float) -> tuple[int, ...]:
+    """Return non-decreasing steps, each redrawn with a probability between its neighbours, at the ends the bounds."""
+    drawn = list(steps)
+    for pair in range(len(drawn)):
+        if rng.random() < probability:
+            low = drawn[pair - 1] if pair else lower
+            high = drawn[pair + 1] if pair + 1 < len(drawn) else upper
+            drawn[pair] = int(rng.integers(low, high, endpoint=True))
+    return tuple(drawn)
+
+
+def ntk_left(space: Space, critical: int, step: int) -> tuple[int, ...]:
+    """Return the steps left of a critical pair whose own step is given: `lambda_c^(i/c)` (LongRoPE2, eq. 10)."""
+    base = step / space.resolution
+    return tuple(round(base ** (pair / critical) * space.resolution) for pair in range(critical))
 
 
 def crossover(first: Genome, second: Genome, rng: Generator) -> Genome:

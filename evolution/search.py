@@ -154,6 +154,7 @@ def _score(
                 steps=genome.steps,
                 start_tokens=genome.start_tokens,
                 attention=genome.attention,
+                critical_dimension=genome.critical_dimension,
                 document=document,
                 nats=None if error or score.nats is None else float(score.nats),
                 tokens=0 if error else int(score.tokens),

@@ -69,11 +69,7 @@ class PaperSettings(Settings):
         _check_whole(self, population_size=2, num_iterations=0, num_mutations=0, num_crossovers=0, num_parents=1)
         _check_whole(self, max_attempts=1)
         _check_share(self, "mutation_probability")
-        if self.num_parents > self.population_size:
-            raise ValueError(
-                f"num_parents must be at most population_size ({self.population_size}), got {self.num_parents}; "
-                "lower it or raise population_size"
-            )
+        _check_parents(self.num_parents, self.population_size)
 
 
 @dataclass(frozen=True)
@@ -163,7 +159,34 @@ class HybridSettings(Settings):
         _check_sigma(self.sigma)
 
 
-SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in (PaperSettings, CmaSettings, HybridSettings)}
+@dataclass(frozen=True)
+class LongRope2Settings(Settings):
+    """Algorithms 1 and 2 of LongRoPE2 (arXiv 2502.20082, appendix B)."""
+
+    strategy: ClassVar[str] = "longrope2"
+
+    upper_ratio: float = 2.0
+    """Largest rescale factor as a multiple of the extension ratio s, at least 1 (paper: 2)."""
+    population_size: int = 64
+    """Candidates of the first generation, at least 2 (paper: 64)."""
+    num_iterations: int = 40
+    """Generations bred after the first, 0 or more (paper: 40)."""
+    num_parents: int = 32
+    """Best candidates, each of which is mutated once per generation, 1 to population_size (not in the paper)."""
+    mutation_probability: float = 0.3
+    """Probability that a mutation redraws a factor right of the critical dimension, above 0 to 1 (paper: 0.3)."""
+    max_attempts: int = 20
+    """Draws of a new candidate before giving up on it, at least 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, population_size=2, num_iterations=0, num_parents=1, max_attempts=1)
+        _check_share(self, "mutation_probability")
+        _check_parents(self.num_parents, self.population_size)
+
+
+KINDS = (PaperSettings, CmaSettings, HybridSettings, LongRope2Settings)
+SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in KINDS}
 
 # Keys of the JSON files in the official repository (microsoft/LongRoPE, evolution/default_hyper_params), which its code
 # multiplies by `evo_scale` and cuts to whole numbers, the number of iterations included.
@@ -250,6 +273,14 @@ def _check_whole(settings: Settings, **least: int) -> None:
     for name, minimum in least.items():
         if (value := getattr(settings, name)) < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {value}; see the defaults for sound values")
+
+
+def _check_parents(num_parents: int, population_size: int) -> None:
+    if num_parents > population_size:
+        raise ValueError(
+            f"num_parents must be at most population_size ({population_size}), got {num_parents}; "
+            "lower it or raise population_size"
+        )
 
 
 def _check_sigma(sigma: float) -> None:

@@ -29,6 +29,8 @@ class Genome:
     """n_hat: positions below it keep the original RoPE (LongRoPE eq. 3), in tokens."""
     attention: int | None = None
     """Attention factor in grid steps, relative to the pre-trained one; None: a policy fixes it."""
+    critical_dimension: int | None = None
+    """Pair below which the factors follow NTK (LongRoPE2 d_rcd); None: all factors are free."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Space:
     """Values n_hat may take, in tokens, rising."""
     search_attention: bool = False
     """Whether the attention factor is a gene, from 1 to twice as far above 1 as YaRN's; else a policy fixes it."""
+    critical_dimensions: tuple[int, int] | None = None
+    """First and last pair that may be the critical dimension (LongRoPE2: ten periods and one period in training)."""
 
     def __post_init__(self) -> None:
         if self.num_pairs < 2:
@@ -67,6 +71,11 @@ class Space:
         choices = self.start_token_choices
         if not choices or choices[0] < 0 or any(a >= b for a, b in pairwise(choices)):
             raise ValueError(f"start_token_choices must be rising tokens from 0 up, got {choices}; [0] turns them off")
+        if self.critical_dimensions and not 0 <= self.critical_dimensions[0] <= self.critical_dimensions[1]:
+            raise ValueError(
+                f"critical_dimensions must be two pairs from 0 up, the lower first, got {self.critical_dimensions}; "
+                "is the original length right?"
+            )
 
     @property
     def resolution(self) -> int:

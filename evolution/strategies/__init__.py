@@ -8,6 +8,7 @@ from ..space import Genome, Space
 from .base import Evaluation, Request, Strategy
 from .cma import CmaStrategy
 from .hybrid import HybridStrategy
+from .longrope2 import LongRope2Strategy
 from .paper import PaperStrategy
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CmaStrategy",
     "Evaluation",
     "HybridStrategy",
+    "LongRope2Strategy",
     "PaperStrategy",
     "Request",
     "Strategy",
@@ -25,6 +27,7 @@ STRATEGIES: dict[str, Callable[[Any, Space, Mapping[str, Genome], int, int], Str
     "paper": PaperStrategy,
     "cma": CmaStrategy,
     "hybrid": HybridStrategy,
+    "longrope2": LongRope2Strategy,
 }
 
 

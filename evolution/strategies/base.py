@@ -66,7 +66,7 @@ class Evaluation:
 
 def genome_from_dict(payload: Mapping[str, Any]) -> Genome:
     """Undo `dataclasses.asdict` of a genome, also after a trip through JSON."""
-    return Genome(tuple(payload["steps"]), payload["start_tokens"], payload["attention"])
+    return Genome(**{**payload, "steps": tuple(payload["steps"])})
 
 
 class Strategy(Protocol):

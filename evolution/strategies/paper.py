@@ -9,7 +9,7 @@ from deap import base, tools
 from numpy.random import PCG64, Generator
 
 from ..operators import crossover, distinct, mutate
-from ..settings import PaperSettings
+from ..settings import LongRope2Settings, PaperSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_answer, check_seeds, genome_from_dict
 
@@ -59,7 +59,12 @@ class PaperStrategy:
     """
 
     def __init__(
-        self, settings: PaperSettings, space: Space, seeds: Mapping[str, Genome], num_documents: int, seed: int
+        self,
+        settings: PaperSettings | LongRope2Settings,
+        space: Space,
+        seeds: Mapping[str, Genome],
+        num_documents: int,
+        seed: int,
     ) -> None:
         check_seeds(space, seeds, num_documents)
         if len(set(seeds.values())) > settings.population_size:
@@ -172,9 +177,11 @@ class PaperStrategy:
             first, second = rng.choice(len(parents), size=2, replace=False)
             return self._toolbox.mate(parents[first], parents[second], rng=rng)
 
-        for _ in range(self._settings.num_mutations):
+        settings = self._settings
+        assert isinstance(settings, PaperSettings), "LongRoPE2 breeds in its own way"
+        for _ in range(settings.num_mutations):
             brood.add("mutation", mutant)
-        for _ in range(self._settings.num_crossovers):
+        for _ in range(settings.num_crossovers):
             # Parents too few or too alike to cross give a mutation instead, as in the authors' code.
             if len(parents) < 2 or not brood.add("crossover", child):
                 brood.add("mutation", mutant)

@@ -14,6 +14,7 @@ from longrope.evolution import (
     CmaSettings,
     Genome,
     HybridSettings,
+    LongRope2Settings,
     PaperSettings,
     RunFolder,
     SearchResult,
@@ -37,6 +38,7 @@ SEEDS = {name: SPACE.encode(lambdas) for name, lambdas in SEED_LAMBDAS.items()}
 TARGET = (100, 120, 170, 300, 430, 480)
 SETTINGS: dict[str, Settings] = {
     "paper": PaperSettings(population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4),
+    "longrope2": LongRope2Settings(population_size=8, num_iterations=4, num_parents=5),
     "hybrid": HybridSettings(
         num_scores=66,
         seed_windows=2,
@@ -96,6 +98,7 @@ def build(genome: Genome) -> RescaleFactors:
 def new_strategy(name: str, seed: int = 7) -> Strategy:
     settings = SETTINGS[name]
     space = settings.space(SPACE.num_pairs, SPACE.scale)
+    space = replace(space, critical_dimensions=(2, 4))
     attention = 1.0 if space.search_attention else None
     seeds = {seed_name: space.encode(lambdas, 0, attention) for seed_name, lambdas in SEED_LAMBDAS.items()}
     return build_strategy(settings, space, seeds, NUM_DOCUMENTS, seed)
