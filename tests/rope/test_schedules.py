@@ -36,9 +36,7 @@ def padded(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("length", "scaled"), [(31, False), (32, False), (33, True)])
-def test_long_factors_start_one_token_beyond_the_original_length(
-    llama: Any, length: int, scaled: bool
-) -> None:
+def test_long_factors_start_one_token_beyond_the_original_length(llama: Any, length: int, scaled: bool) -> None:
     before = logits(llama, IDS[:, :length])
     with install(llama) as rope:
         rope.set_schedule(short_then_long)
