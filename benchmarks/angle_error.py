@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
+
 from longrope.rope import METHODS, RescaleFactors, RopeGeometry
 from longrope.rope.embedding import ScaledRotaryEmbedding
-from torch import Tensor, nn
 
 SCALE = 256.0
 GEOMETRY = RopeGeometry(rotary_dim=128, theta=5e5, original_length=8192)

@@ -35,7 +35,7 @@ def run(config: DoctorConfig) -> None:
             "rotary dimension": f"{geometry.rotary_dim} ({geometry.pairs} pairs)",
             "original length": f"{geometry.original_length} tokens",
             "attention factor": geometry.attention_factor,
-            "critical dimension": f"pair {geometry.critical_dimension} ({never} pairs never complete a period in training)",
+            "critical dimension": f"pair {geometry.critical_dimension}, {never} pairs never complete a period",
         }
         _print(facts)
         moved = installation.check_canary()

@@ -110,7 +110,5 @@ def _draw(
     draw_lambdas(lambda_profiles(factors, geometry), folder / "lambdas.png")
     if config.search_run:
         points = search_curve(config.search_run)
-        columns: list[Any] = [
-            np.array([getattr(p, name) for p in points]) for name in ("scored_tokens", "best_loss", "median_loss")
-        ]
+        columns: list[Any] = [np.array([getattr(p, name) for p in points]) for name in SearchCurve._fields]
         draw_search(SearchCurve(*columns), folder / "search.png")

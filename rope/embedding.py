@@ -4,6 +4,7 @@ Shapes: B batch rows, C candidates (1, or one per batch row), L rows of layers (
 T tokens, P = d/2 pairs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -115,6 +116,11 @@ class ScaledRotaryEmbedding(nn.Module):
             raise ValueError(
                 f"factors must have length {self.geometry.pairs} (rotary dim {self.geometry.rotary_dim} / 2), got "
                 f"{candidate.pairs}; was the file searched for a model with another head size or partial rotary?"
+            )
+        if not math.isclose(candidate.theta, self.geometry.theta, rel_tol=1e-6):
+            raise ValueError(
+                f"factors must be made for the model's theta {self.geometry.theta:g}, got {candidate.theta:g}; were "
+                "they made for another model?"
             )
         if candidate.per_layer and self.num_layers is None:
             raise ValueError(

@@ -26,7 +26,8 @@ class CmaStrategy:
 
     1. Generation 0 scores the seeds; the best becomes the origin of the coordinates.
     2. Each of the next `num_iterations` generations scores its candidates on the same few documents, drawn afresh, so
-       that they are ranked by themselves and not by the luck of a document.
+       that they are ranked by themselves and not by the luck of a document. The best seed is scored there too, which
+       costs nothing in the end: the last generation needs it on all documents.
     3. The last generation scores the average of the later generations' means, which is steadier than any one candidate
        scored on one document, together with the best seed on all documents: the result is never worse there than that
        seed.
@@ -98,7 +99,7 @@ class CmaStrategy:
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         check_answer(self._pending, evaluations)
         if 0 < self.generation <= self._settings.num_iterations:
-            self._adapt(evaluations)
+            self._adapt(evaluations[: len(self._points)])
         self._state = CmaState((*self._state.told, tuple(evaluations)))
         self._pending = None
 
@@ -128,7 +129,8 @@ class CmaStrategy:
     def _ask_candidates(self) -> list[Request]:
         documents = self._draw_documents()
         self._points = [self._optimizer.ask() for _ in range(self._settings.population_size)]
-        return [Request(self._genome(point), documents, "cma") for point in self._points]
+        candidates = [Request(self._genome(point), documents, "cma") for point in self._points]
+        return [*candidates, Request(self._best_seed.genome, documents, self._best_seed.origin)]
 
     def _ask_result(self) -> list[Request]:
         documents = tuple(range(self._num_documents))

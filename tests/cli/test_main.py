@@ -34,7 +34,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path
     for index, word in enumerate(("alpha", "beta", "gamma")):
         (texts / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(40)))
     folder = tmp_path_factory.mktemp("tokens") / "tokens"
-    assert main(["tokenize", "--model", str(model_folder), "--dataset", str(texts), "--save-tokenized", str(folder)]) == 0
+    command = ["tokenize", "--model", model_folder, "--dataset", texts, "--save-tokenized", folder]
+    assert main([str(part) for part in command]) == 0
     return folder
 
 
@@ -63,7 +64,7 @@ def test_help_explains_every_option(command: str, run: Run) -> None:
 
 
 def test_a_yaml_file_and_flags_give_the_same_configuration(tmp_path: Path, run: Run) -> None:
-    flags = ["--model", "m", "--tokenized", "t", "--lengths", "256", "512", "--output-dir", "o", "--methods", "none", "yarn"]
+    flags = ["--model", "m", "--tokenized", "t", "--lengths", "256", "512", "--output-dir", "o", "--methods", "none"]
     _, printed, _ = run("evaluate", *flags, "--print_config")
     (tmp_path / "run.yaml").write_text(printed)
     parser = build_parser()
@@ -78,7 +79,7 @@ def test_a_yaml_file_and_flags_give_the_same_configuration(tmp_path: Path, run: 
     [
         (["evaluate", "--lengths", "256", "512"], ["evaluate", "--lengths=[256, 512]"]),
         (["evaluate", "--lengths=256,512"], ["evaluate", "--lengths=[256, 512]"]),
-        (["evaluate", "--methods", "yarn:beta_fast=16,beta_slow=2"], ["evaluate", '--methods=["yarn:beta_fast=16,beta_slow=2"]']),
+        (["evaluate", "--methods", "yarn:a=1,b=2", "ntk"], ["evaluate", '--methods=["yarn:a=1,b=2", "ntk"]']),
         (["search", "--resume", "--seed", "1"], ["search", "--resume=true", "--seed", "1"]),
         (["search", "--resume", "false"], ["search", "--resume", "false"]),
         (["--help"], ["--help"]),
@@ -135,7 +136,7 @@ def test_bad_factors_are_one_sentence(
     payload = {"format": "longrope-factors", "version": 1, "lambdas": lambdas, "original_length": 32}
     payload |= {"target_length": 128, "theta": 1e4, "rotary_dim": 16}
     (tmp_path / "factors.json").write_text(json.dumps(payload))
-    named = {"model": model_folder, "tokenized": tokens, "factors": tmp_path / "factors.json", "lengths": 128, "samples": 1}
+    named = {"model": model_folder, "tokenized": tokens, "factors": tmp_path / "factors.json", "lengths": 128}
     arguments = [part for name, value in named.items() for part in (f"--{name}", value)]
     code, _, err = run("evaluate", *arguments, "--output-dir", tmp_path / "out")
     assert code == 2

@@ -29,7 +29,8 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> l
     for index, word in enumerate(("alpha", "beta", "gamma")):
         (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(60)))
     tokens = folder / "tokens"
-    assert main(["tokenize", "--model", str(model_folder), "--dataset", str(folder), "--save-tokenized", str(tokens)]) == 0
+    command = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", tokens]
+    assert main([str(part) for part in command]) == 0
     settings = folder / "settings.json"  # in the official form
     settings.write_text(
         json.dumps(
@@ -125,8 +126,8 @@ def test_the_export_gives_the_logits_of_apply_factors_in_a_python_without_longro
 ) -> None:
     tokens = arguments[arguments.index("--tokenized") + 1]
     output = tmp_path / "exported"
-    command = ["export", "--model", str(model_folder), "--factors", str(finished), "--tokenized", tokens, "--samples", "2"]
-    assert main([*command, "--output-dir", str(output)]) == 0
+    command = ["export", "--model", str(model_folder), "--factors", str(finished), "--tokenized", tokens]
+    assert main([*command, "--samples", "2", "--output-dir", str(output)]) == 0
     factors = load_factors(finished)
     assert ("n_hat" in capsys.readouterr().out) == (factors.start_tokens > 0)
     code = (

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from longrope.evaluation.loss import document_score, token_nats
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import (
@@ -13,6 +12,8 @@ from transformers import (
     GraniteConfig,
     GraniteForCausalLM,
 )
+
+from longrope.evaluation.loss import document_score, token_nats
 
 TINY = {
     "vocab_size": 64,

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from longrope.evaluation import objective as objective_module
 from longrope.evaluation.batching import Batcher
 from longrope.evaluation.loss import token_nats

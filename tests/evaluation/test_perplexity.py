@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from longrope.evaluation import perplexity as perplexity_module
 from longrope.evaluation.loss import token_nats
 from longrope.evaluation.perplexity import Perplexity, prefix_scores

@@ -3,6 +3,7 @@ from importlib.metadata import version
 
 import pytest
 import torch
+
 from longrope.evaluation.results import (
     PROVENANCE,
     ResultRow,

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from longrope.evaluation.statistics import accuracy, document_weighted_perplexity, token_weighted_perplexity
 
 

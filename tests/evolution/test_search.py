@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from longrope.evolution import DocumentScore, Genome, RunFolder, SearchProgress, run_search
 from longrope.rope.factors import RescaleFactors
 

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope.rope import RescaleFactors, install
-from longrope.rope.describe import LocalRope, describe_rope
 from transformers import (
     Cohere2Config,
     Gemma3Config,
@@ -21,6 +19,9 @@ from transformers import (
     Qwen2Config,
     SmolLM3Config,
 )
+
+from longrope.rope import RescaleFactors, install
+from longrope.rope.describe import LocalRope, describe_rope
 
 TEXT: dict[str, Any] = {
     "vocab_size": 64,

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaForCausalLM
+
 from longrope.rope import RescaleFactors, apply_factors, install, rope_geometry
 from longrope.rope.methods import NTK, DynamicNTK, Linear, YaRN
-from transformers import LlamaForCausalLM
 
 MakeLlama = Callable[..., LlamaForCausalLM]
 IDS = torch.arange(96)[None] * 7 % 64

@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
 from longrope.rope import METHODS, Method, RopeGeometry
 from longrope.rope.methods import (
     NTK,
@@ -22,8 +25,6 @@ from longrope.rope.methods import (
     NTKCritical,
     YaRN,
 )
-from transformers import LlamaConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 dims = st.integers(2, 64).map(lambda half: 2 * half)
 thetas = st.floats(1e3, 1e7)
@@ -48,7 +49,7 @@ def assert_equal(
     method: Method, geometry: RopeGeometry, reference: tuple[np.ndarray, float], steepness: float = 0.0
 ) -> None:
     factors = method.factors(geometry)
-    # Transformers blends in float32, whose rounding is relative to the unscaled frequency, the more the steeper the ramp.
+    # Transformers blends in float32: rounding is relative to the unscaled frequency, and grows with the ramp's slope.
     rounding = 3e-6 * reference[0] + 3e-7 * (1 + steepness) * geometry.inv_freq
     assert np.all(np.abs(geometry.inv_freq / factors.lambdas - reference[0]) <= rounding)
     assert factors.attention_factor == pytest.approx(reference[1], rel=1e-9)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
+
 from longrope.rope import METHODS, RescaleFactors, RopeGeometry, apply_factors, install
 from longrope.rope.embedding import ScaledRotaryEmbedding
 from longrope.rope.methods import Linear, YaRN
-from torch import Tensor, nn
 
 MakeLlama = Callable[..., Any]
 ROOT = Path(__file__).parents[2]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
 from longrope.hyperparams import preset
 from longrope.rope import RopeGeometry
 from longrope.rope.reading import read_factors
@@ -66,5 +67,5 @@ def test_settings_are_found_by_name_or_path(tmp_path: Path) -> None:
     assert preset("longrope").name == "longrope.yaml" and preset("longrope").is_file()
     (tmp_path / "own.yaml").write_text("{}")
     assert preset(str(tmp_path / "own.yaml")) == tmp_path / "own.yaml"
-    with pytest.raises(ValueError, match="hyper-params must be a file that exists or one of longrope, .*tiny.*, got 'x'"):
+    with pytest.raises(ValueError, match="must be a file that exists or one of longrope, .*tiny.*, got 'x'"):
         preset("x")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope.rope import RescaleFactors, RopeGeometry, rope_geometry
-from longrope.rope.reading import read_factors
 from transformers import Gemma3TextConfig, GPTNeoXConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, PhiConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from longrope.rope import RescaleFactors, RopeGeometry, rope_geometry
+from longrope.rope.reading import read_factors
 
 GEOMETRY = RopeGeometry(16, 1e4, 64)
 RISING = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
@@ -72,9 +73,9 @@ def test_a_csv_that_falls_is_refused_with_the_remedy_and_read_with_it(tmp_path: 
 
 def test_a_csv_alone_says_what_it_lacks(tmp_path: Path) -> None:
     source = write_csv(tmp_path, [[v] for v in RISING])
-    for arguments in ((), (GEOMETRY,), (None, 256)):
+    for geometry, length in ((None, None), (GEOMETRY, None), (None, 256)):
         with pytest.raises(ValueError, match="a CSV must be read with a geometry and a target_length"):
-            read_factors(source, *arguments)
+            read_factors(source, geometry, length)
     with pytest.raises(ValueError, match=r"length 4 \(rotary dim 8 / 2\), got shape \(8,\)"):
         read_factors(source, RopeGeometry(8, 1e4, 64), 256)
 

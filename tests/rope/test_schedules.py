@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
+
 from longrope.rope import Installation, RescaleFactors, install
 from longrope.rope.methods import DynamicNTK
-from transformers import DynamicCache
 
 IDS = torch.arange(96)[None] * 7 % 61 + 1
 GREEDY: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}

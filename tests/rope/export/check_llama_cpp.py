@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from llama_gguf import write_llama  # beside this script
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from longrope.rope import RescaleFactors, apply_factors, load_factors, rope_geometry
 from longrope.rope.export import export_gguf
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TOKENS = 2048
 MODULES = ("argparse", "difflib", "tarfile", "doctest")

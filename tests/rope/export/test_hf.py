@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope.rope import RescaleFactors, apply_factors, load_factors, rope_geometry
-from longrope.rope.export import export_hf
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from longrope.rope import RescaleFactors, apply_factors, load_factors, rope_geometry
+from longrope.rope.export import export_hf
 
 from .conftest import ORIGINAL, TARGET, make_factors
 
