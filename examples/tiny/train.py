@@ -183,7 +183,7 @@ def main() -> None:
     model = build_model(len(tokenizer)).to(args.device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     train(model, batches, args)
-    model.to(torch.bfloat16).save_pretrained(args.output_dir)
+    model.bfloat16().save_pretrained(args.output_dir)
     tokenizer.save_pretrained(args.output_dir)
 
 

@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_no_number():
     score = document_score(torch.tensor([1.0, math.nan]))
     assert score.nats is None
     assert score.tokens == 2
-    assert "nan" in score.error
+    assert "nan" in str(score.error)
 
 
 def test_a_document_score_sums_in_double_precision():

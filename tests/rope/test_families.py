@@ -322,7 +322,9 @@ def test_factors_act_on_the_global_rope_only(make_model: MakeModel, name: str) -
 
 
 def test_a_model_whose_weights_are_offloaded_is_scaled_like_one_in_memory(make_model: MakeModel) -> None:
-    model, offloaded = build(make_model, "qwen2"), cpu_offload(build(make_model, "qwen2"), torch.device("cpu"))
+    model, offloaded = build(make_model, "qwen2"), build(make_model, "qwen2")
+    cpu_offload(offloaded, torch.device("cpu"))
+    assert offloaded.model.norm.weight.is_meta
     own = find_rope(model).geometry
     with apply_factors(model, factors(own, 3.0)), apply_factors(offloaded, factors(own, 3.0)):
         assert torch.equal(logits(offloaded), logits(model))
