@@ -18,9 +18,15 @@ from ..evaluation.results import provenance, write_results
 from ..evaluation.task import Task
 from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
 from ..evolution import search_curve
-from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
-from ..rope.methods import build_method
-from ..rope.reading import read_factors
+from ..rope import (
+    Method,
+    RescaleFactors,
+    RopeGeometry,
+    build_method,
+    read_factors,
+    rope_geometry,
+    write_atomically,
+)
 from .configs import EvaluateConfig
 
 TASKS = ("perplexity", "passkey")
@@ -70,13 +76,7 @@ def _methods(config: EvaluateConfig, geometry: RopeGeometry) -> dict[str, Method
         name = name if equals else "longrope"
         if name in methods:
             raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
-        read = read_factors(path, geometry, max(config.lengths))
-        if read.rotary_dim != geometry.rotary_dim:
-            raise ValueError(
-                f"factors must have length {geometry.pairs} (rotary dim {geometry.rotary_dim} / 2), got {read.pairs} "
-                f"in {path}; was the file searched for a model with another head size or partial rotary?"
-            )
-        methods[name] = read
+        methods[name] = read_factors(path, geometry, max(config.lengths))
     return methods
 
 
@@ -110,7 +110,5 @@ def _draw(
     draw_lambdas(lambda_profiles(factors, geometry), folder / "lambdas.png")
     if config.search_run:
         points = search_curve(config.search_run)
-        columns: list[Any] = [
-            np.array([getattr(p, name) for p in points]) for name in ("scored_tokens", "best_loss", "median_loss")
-        ]
+        columns: list[Any] = [np.array([getattr(p, name) for p in points]) for name in SearchCurve._fields]
         draw_search(SearchCurve(*columns), folder / "search.png")

@@ -9,12 +9,11 @@ from ..evaluation.objective import PerplexityObjective
 from ..evaluation.report.table import render_tables
 from ..evaluation.results import read_results
 from ..evaluation.tokenized import load_tokenized
-from ..rope import RescaleFactors, install, load_factors
+from ..rope import RescaleFactors, install, read_factors
 from ..rope.export import export_hf
 from ..rope.export.gguf import export_gguf
 from ..rope.export.model_card import model_card
 from ..rope.export.serving import sglang_command, vllm_command
-from ..rope.reading import read_factors
 from .configs import ExportConfig
 
 COMMANDS = {"vllm": vllm_command, "sglang": sglang_command}
@@ -29,7 +28,7 @@ class Rescored(NamedTuple):
 
 def run(config: ExportConfig) -> None:
     """Write the export and say what it is and how to load it."""
-    found = load_factors(config.factors) if Path(config.factors).exists() else read_factors(config.factors)
+    found = read_factors(config.factors)
     rescored = _rescore(config, found) if found.start_tokens else None
     factors = found.without_start_tokens()
     if rescored is not None:
@@ -39,7 +38,7 @@ def run(config: ExportConfig) -> None:
         export_gguf(config.model, factors, output)
         print(f"saved: {output}, for llama.cpp")
         return
-    short = load_factors(config.short_factors) if config.short_factors else None
+    short = read_factors(config.short_factors) if config.short_factors else None
     table = render_tables(read_results(config.results).rows) if config.results else None
     if table and rescored is not None:
         table += "\n" + _explain(found, rescored) + "\n"

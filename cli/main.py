@@ -26,7 +26,7 @@ class DashParser(ArgumentParser):
     """Flags with dashes (`--target-length`) for fields with underscores (`target_length` in YAML)."""
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
-        renamed = [arg.replace("_", "-") if arg != "--print_config" else arg for arg in args]
+        renamed = [arg if arg.startswith("--print_") else arg.replace("_", "-") for arg in args]
         return super().add_argument(*renamed, **kwargs)
 
 

@@ -26,10 +26,9 @@ from ..evolution import (
     run_search,
 )
 from ..hyperparams import preset
-from ..rope import RescaleFactors, RopeGeometry, install
+from ..rope import RescaleFactors, RopeGeometry, install, read_factors
 from ..rope import attention_factor as attention
 from ..rope.methods import NTK, Linear, Llama3, Method, YaRN
-from ..rope.reading import read_factors
 from .configs import SearchConfig
 from .estimate import print_estimate
 
@@ -101,7 +100,7 @@ def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[s
         methods["llama3"] = Llama3(space.scale)
     factors = {name: method.factors(geometry) for name, method in methods.items()}
     for path in config.init_factors:
-        read = read_factors(path, geometry, config.target_length, config.attention_factor)
+        read = read_factors(path, geometry, config.target_length, _number_or_name(config.attention_factor))
         if read.per_layer:
             raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {path}")
         factors[Path(path).stem] = read

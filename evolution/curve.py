@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,47 +10,62 @@ from pathlib import Path
 from .journal import HistoryRow, read_history
 from .space import Genome
 
+Scores = Mapping[int, HistoryRow]
+"""Rows of one candidate by document."""
+
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One generation of the search curve."""
+    """One generation of the search curve, against the best seed on the same documents: below 0 is better."""
 
     generation: int
     """Number of the generation, from 0."""
     scored_tokens: int
     """Tokens scored up to the end of the generation."""
-    best_loss: float
-    """Lowest mean nats per token so far among candidates scored on the same documents."""
-    median_loss: float
-    """Median of the mean nats per token of the candidates of this generation."""
+    best_gain: float
+    """Lowest loss so far on the documents of this generation, minus the seed's there, in nats per token."""
+    median_gain: float
+    """Median loss of the candidates of this generation, minus the seed's, in nats per token."""
 
 
 def search_curve(path: str | Path) -> list[CurvePoint]:
-    """Return the search curve of a run folder, one point per generation in which a candidate got a loss.
+    """Return the search curve of a run folder, one point per generation that can be compared with the best seed.
 
-    A generation is summed up by those of its candidates that have the most documents, and its best is compared with
-    earlier generations only where they were scored on the same documents: other documents, other losses.
+    Losses of different documents don't compare, so each is taken relative to the seed that was the best of the first
+    generation, on the same documents. A generation is summed up by its candidates that have the most documents.
     """
     rows, _ = read_history(Path(path) / "history.jsonl")
     scores: dict[Genome, dict[int, HistoryRow]] = {}
     best: dict[frozenset[int], float] = {}
     curve: list[CurvePoint] = []
+    reference: Genome | None = None
     scored_tokens = 0
     for generation, group in groupby(rows, key=lambda row: row.generation):
         scored = list(group)
         scored_tokens += sum(row.tokens for row in scored)
         for row in scored:
             scores.setdefault(row.genome, {})[row.document] = row
-        losses: dict[frozenset[int], list[float]] = {}
-        for genome in {row.genome: None for row in scored}:
-            if (loss := _loss(scores[genome].values())) is not None:
-                losses.setdefault(frozenset(scores[genome]), []).append(loss)
-        if losses:
-            documents = max(losses, key=len)
-            best[documents] = min(best.get(documents, math.inf), *losses[documents])
-            median = statistics.median(losses[documents])
-            curve.append(CurvePoint(generation, scored_tokens, best[documents], median))
+        candidates = {row.genome for row in scored if row.genome != reference}
+        reference = reference or _best_seed(scored, scores)
+        documents = max((frozenset(scores[genome]) for genome in candidates), key=len, default=frozenset())
+        alike = [genome for genome in candidates if frozenset(scores[genome]) == documents]
+        losses = [loss for genome in alike if (loss := _loss(scores[genome].values())) is not None]
+        seed = _loss_on(documents, scores[reference]) if reference else None
+        if losses and seed is not None:
+            best[documents] = min(best.get(documents, math.inf), *losses)
+            median = statistics.median(losses)
+            curve.append(CurvePoint(generation, scored_tokens, best[documents] - seed, median - seed))
     return curve
+
+
+def _best_seed(rows: Collection[HistoryRow], scores: Mapping[Genome, Scores]) -> Genome | None:
+    seeds = {row.genome for row in rows if row.origin.startswith("seed:")}
+    losses = {genome: loss for genome in seeds if (loss := _loss(scores[genome].values())) is not None}
+    return min(losses, key=lambda genome: losses[genome], default=None)
+
+
+def _loss_on(documents: Collection[int], scores: Scores) -> float | None:
+    return _loss([scores[document] for document in documents]) if scores.keys() >= set(documents) else None
 
 
 def _loss(rows: Collection[HistoryRow]) -> float | None:

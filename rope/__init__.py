@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .factors import RescaleFactors, load_csv, load_factors
 from .files import write_atomically
 from .frequencies import RopeGeometry
-from .methods import METHODS, Method, register
+from .methods import METHODS, Method, build_method, register
+from .reading import read_factors
 
 if TYPE_CHECKING:
     from .installation import Installation, apply_factors, install, rope_geometry
@@ -20,9 +21,11 @@ __all__ = [
     "RescaleFactors",
     "RopeGeometry",
     "apply_factors",
+    "build_method",
     "install",
     "load_csv",
     "load_factors",
+    "read_factors",
     "register",
     "rope_geometry",
     "write_atomically",

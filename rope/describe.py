@@ -1,5 +1,6 @@
 """What RoPE a model has, for reading: from a model, or from a config alone."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,20 @@ def skeleton(config: PreTrainedConfig) -> nn.Module:
     factory = AutoModelForCausalLM if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModel
     with torch.device("meta"):
         return factory.from_config(text)
+
+
+def probe_model(config: PreTrainedConfig) -> nn.Module:
+    """Build a small random model of a config's kind, one layer of each kind: what the canary needs without weights."""
+    refuse(config)
+    text: Any = copy.deepcopy(config.get_text_config())
+    kinds = list(dict.fromkeys(_layer_kinds(text)))
+    if getattr(text, "layer_types", None):
+        text.layer_types = kinds
+    if getattr(text, "no_rope_layers", None):
+        text.no_rope_layers = [1] * len(kinds)
+    text.num_hidden_layers, text.vocab_size, text.intermediate_size, text.pad_token_id = len(kinds), 128, 64, None
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(text).eval()
 
 
 def _layer_kinds(config: Any) -> list[str]:

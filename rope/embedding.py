@@ -4,6 +4,7 @@ Shapes: B batch rows, C candidates (1, or one per batch row), L rows of layers (
 T tokens, P = d/2 pairs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .factors import RescaleFactors
-from .frequencies import RopeGeometry
+from .frequencies import RopeGeometry, inverse_frequencies
 
 Schedule = Callable[[int], RescaleFactors]
 """Rescale factors as a function of the sequence length in tokens."""
@@ -116,6 +117,11 @@ class ScaledRotaryEmbedding(nn.Module):
                 f"factors must have length {self.geometry.pairs} (rotary dim {self.geometry.rotary_dim} / 2), got "
                 f"{candidate.pairs}; was the file searched for a model with another head size or partial rotary?"
             )
+        if not math.isclose(candidate.theta, self.geometry.theta, rel_tol=1e-6):
+            raise ValueError(
+                f"factors must be made for the model's theta {self.geometry.theta:g}, got {candidate.theta:g}; were "
+                "they made for another model?"
+            )
         if candidate.per_layer and self.num_layers is None:
             raise ValueError(
                 "per-layer factors must meet a model whose layers share one RoPE, got one with local layers or "
@@ -131,7 +137,6 @@ class ScaledRotaryEmbedding(nn.Module):
         """Return inv_freq (C, L, P), base inv_freq (P,), start tokens (C,), factor (C,), start factor (C,)."""
         for candidate in candidates:
             self._check(candidate)
-        base = torch.tensor(self.geometry.inv_freq, dtype=torch.float64)
         tables = [torch.tensor(c.lambdas, dtype=torch.float64).reshape(-1, c.pairs) for c in candidates]
         rows = max(len(table) for table in tables)
         lambdas = torch.stack([table.expand(rows, -1) for table in tables])
@@ -139,7 +144,8 @@ class ScaledRotaryEmbedding(nn.Module):
             torch.tensor([getattr(c, name) for c in candidates], dtype=torch.float32)
             for name in ("start_tokens", "attention_factor", "start_attention_factor")
         ]
-        return ((base / lambdas).float(), base.float(), *columns)
+        base = torch.tensor(self.geometry.inv_freq).float()
+        return (rescaled_inv_freq(self.geometry, lambdas), base, *columns)
 
     def _follow_schedule(self, schedule: Schedule, positions: Tensor) -> None:
         lengths = positions.amax(dim=-1) + 1  # one per row
@@ -194,6 +200,20 @@ class ScaledRotaryEmbedding(nn.Module):
         _, _, start_tokens, factor, start_factor = (t[..., None, None] for t in self._tensors)
         scale = torch.where(positions[..., None] < start_tokens, start_factor, factor)  # (C, T, 1)
         return rotary_tables(self.angles(positions, row), scale, self.layout, dtype if self.casts else torch.float32)
+
+
+def rescaled_inv_freq(geometry: RopeGeometry, lambdas: Tensor) -> Tensor:
+    """Return the float32 inverse frequencies of rescale factors of shape (..., P), in radians per token.
+
+    They come from the float32 formula of Transformers' longrope, `1 / (f theta^(2i/d))` with f relative to plain RoPE,
+    and not from a better one: an angle is position times frequency, so the last bit counts at long positions, and an
+    exported model has to give the logits of this one. A factor of 1 is the pre-trained frequency itself.
+    """
+    base = torch.tensor(geometry.inv_freq)
+    plain = torch.from_numpy(inverse_frequencies(geometry.rotary_dim, geometry.theta))
+    prescaled = torch.where(torch.isclose(plain, base, rtol=1e-6, atol=0), 1.0, plain / base)
+    powers = geometry.theta ** (torch.arange(0, geometry.rotary_dim, 2).float() / geometry.rotary_dim)
+    return torch.where(lambdas == 1, base.float(), 1 / ((lambdas * prescaled).float() * powers))
 
 
 def _text_positions(position_ids: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What RoPE a Transformers model has: where it sits, how its tables look, its frequencies; or why it can't be rescaled.
 
 Every RoPE family of Transformers >= 5 computes cos and sin once per forward in one module named `rotary_emb` of the
-decoder. Where that module is looked at, a copy is: the frequencies of some change with each call.
+decoder. Where that module is looked at, a copy is: the frequencies of some change with each call. Where only a part of
+a head is rotated (partial rotary, MLA), the attention factor scales that part of the scores alone, as in Transformers.
 """
 
 import copy
@@ -116,13 +117,17 @@ def _find_rotary(model: nn.Module, kind: str) -> tuple[nn.Module, nn.Module]:
 
 def _copy(module: Any) -> Any:
     """Return a float32 copy on the CPU: the model's own may be rounded to bfloat16 or be on the meta device."""
-    buffers = list(module.buffers())
-    if all(b.dtype == torch.float32 and not b.is_meta for b in buffers):
-        return copy.deepcopy(module).cpu()
-    if not any(b.is_meta for b in buffers):
+    buffers = dict(module.named_buffers(recurse=False))
+    if all(b.dtype == torch.float32 and not b.is_meta for b in buffers.values()):
+        probe = copy.copy(module)  # not deep: accelerate hangs all offloaded weights of a model on each module
+        vars(probe)["_buffers"] = {name: buffer.detach().clone().cpu() for name, buffer in buffers.items()}
+        vars(probe).pop("forward", None)  # accelerate's, which moves inputs to another device
+        return probe
+    if not any(b.is_meta for b in buffers.values()):
+        rounded = {str(b.dtype) for b in buffers.values()}
         warnings.warn(
-            f"the model's inverse frequencies were rounded to {buffers[0].dtype} by model.to() or half(), which harms "
-            "long positions; factors use the float32 ones of its config. Load the model with dtype= instead",
+            f"the model's inverse frequencies were rounded to {', '.join(rounded)} by model.to() or half(), which "
+            "harms long positions; factors use the float32 ones of its config. Load the model with dtype= instead",
             stacklevel=2,
         )
     return type(module)(module.config)
@@ -131,7 +136,11 @@ def _copy(module: Any) -> Any:
 def _geometry(
     probe: Any, parameters: dict[str, Any], layer_type: str | None, original_length: int | None
 ) -> RopeGeometry:
-    """Read the pre-trained RoPE; of a longrope checkpoint the long factors, which fill its whole window."""
+    """Read the pre-trained RoPE of a checkpoint, which may be scaled already.
+
+    Of a longrope checkpoint these are the long factors at every length, since they fill its whole window (on its own
+    it takes the short ones up to its original length); of a dynamic one, what holds below its window.
+    """
     prefix = f"{layer_type}_" if layer_type else ""
     rope_type = parameters["rope_type"]
     if rope_type == "longrope":

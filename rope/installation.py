@@ -68,6 +68,7 @@ class Installation:
             RuntimeError: the logits are not finite, do not move, or a batch row does not follow its own candidate.
         """
         device = self.model.get_input_embeddings().weight.device  # type: ignore[operator,union-attr]
+        device = "cpu" if device.type == "meta" else device  # offloaded weights: accelerate moves the inputs
         ids = torch.arange(tokens, device=device)[None] % self.model.config.get_text_config().vocab_size  # type: ignore
         candidates = [_probe_factors(self.geometry, scale) for scale in (1.0, 4.0)]
 

@@ -6,23 +6,23 @@ set -euo pipefail
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 model=$(realpath "${1:-$checkout/examples/tiny/model}")
 factors=${2:+$(realpath "$2")}
-python=$checkout/.venv/bin/python
-tokens=2048 tolerance=1e-4
+tokens=2048 tolerance=1e-4 text="def answer(): return 42  # the pass key"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+cd "$checkout"
+source examples/setup.sh
 cd "$work" # nothing of the checkout is importable from here
 
-"$python" - "$model" "$tokens" "$factors" <<'PYTHON'
+python - "$model" "$tokens" "$text" "$factors" <<'PYTHON'
 import sys
-from dataclasses import replace
 
 import numpy as np
 import torch
 from longrope.rope import RescaleFactors, apply_factors, load_factors, rope_geometry
 from longrope.rope.export import export_hf
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-source, tokens, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+source, tokens, text, path = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
 geometry = rope_geometry(model)
 if path:
@@ -39,12 +39,13 @@ with torch.no_grad():
 assert (logits - base).abs().max() > 0.1, "the factors must change the logits"
 np.save("ids.npy", ids.numpy())
 np.save("logits.npy", logits.numpy())
+np.save("words.npy", AutoTokenizer.from_pretrained(source)(text)["input_ids"])
 PYTHON
 
 for version in 5.23.0 4.57.6; do
     python3 -m venv "environment-$version"
     "environment-$version/bin/pip" install --quiet torch==2.13.0 transformers==$version numpy==2.4.6 safetensors==0.8.0
-    "environment-$version/bin/python" - "$version" "$tolerance" <<'PYTHON'
+    "environment-$version/bin/python" - "$version" "$tolerance" "$text" <<'PYTHON'
 import importlib.util
 import sys
 
@@ -57,7 +58,8 @@ version, tolerance = sys.argv[1], float(sys.argv[2])
 assert transformers.__version__ == version, transformers.__version__
 assert importlib.util.find_spec("longrope") is None, "longrope must not be importable here"
 model = AutoModelForCausalLM.from_pretrained("exported", dtype=torch.float32).eval()
-AutoTokenizer.from_pretrained("exported")
+words = AutoTokenizer.from_pretrained("exported")(sys.argv[3])["input_ids"]
+assert words == np.load("words.npy").tolist(), "the tokenizer must be that of the model"
 with torch.no_grad():
     logits = model(input_ids=torch.from_numpy(np.load("ids.npy"))).logits.numpy()
 difference = float(np.abs(logits - np.load("logits.npy")).max())

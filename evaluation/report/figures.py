@@ -65,26 +65,28 @@ def draw_lambdas(numbers: LambdaProfiles, path: Path) -> None:
 
 
 def draw_search(curve: SearchCurve, path: Path) -> None:
-    """Draw the best and the median loss of a search against the tokens it scored."""
+    """Draw how far a search moved the perplexity from that of its best seed, against the tokens it scored."""
     with _figure(path) as axes:
-        axes.plot(curve.scored_tokens, curve.median, color=COLORS[5], label="median of the population")
-        axes.plot(curve.scored_tokens, curve.best, color=COLORS[1], label="best so far")
+        axes.plot(curve.scored_tokens, np.expm1(curve.median_gain), color=COLORS[5], label="median of the generation")
+        axes.plot(curve.scored_tokens, np.expm1(curve.best_gain), color=COLORS[1], label="best on its documents")
+        axes.axhline(0, color="grey", linestyle=":", linewidth=1, label="best seed")
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("tokens scored")
-        axes.set_ylabel("loss, nats per token")
+        axes.set_ylabel("perplexity against the best seed, same documents")
         axes.set_title("Search")
 
 
 @contextmanager
 def _figure(path: Path) -> Iterator[Axes]:
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.grid(True, color="#dddddd", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     yield axes
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

@@ -43,14 +43,14 @@ class LambdaProfiles(NamedTuple):
 
 
 class SearchCurve(NamedTuple):
-    """Progress of a search, one entry per iteration."""
+    """Progress of a search, one entry per generation, against the best seed on the same documents."""
 
     scored_tokens: Array
     """Tokens scored so far."""
-    best: Array
-    """Best loss so far, nats per token."""
-    median: Array
-    """Median loss of the iteration's population, nats per token."""
+    best_gain: Array
+    """Best loss so far minus the seed's, nats per token."""
+    median_gain: Array
+    """Median loss of the generation minus the seed's, nats per token."""
 
 
 def curves(rows: Sequence[ResultRow], task: str, metric: str) -> list[Curve]:

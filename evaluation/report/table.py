@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ..results import ResultRow
 
 AS_PERCENT = {"accuracy"}
+HEADLINES = {"token_weighted", "accuracy"}
 
 
 def render_table(rows: Sequence[ResultRow], task: str, metric: str) -> str:
@@ -21,8 +22,8 @@ def render_table(rows: Sequence[ResultRow], task: str, metric: str) -> str:
 
 
 def render_tables(rows: Sequence[ResultRow]) -> str:
-    """Return one table per task and metric, in the order of the rows."""
-    kinds = dict.fromkeys((row.task, row.metric) for row in rows)
+    """Return one table per task, of its headline metric; all metrics are in `results.json`."""
+    kinds = dict.fromkeys((row.task, row.metric) for row in rows if row.metric in HEADLINES)
     return "\n".join(render_table(rows, task, metric) for task, metric in kinds)
 
 

@@ -18,7 +18,7 @@ class CmaStrategy(ReplayStrategy):
 
     1. Generation 0 scores the seeds; the best becomes the origin of the coordinates.
     2. Each of the next `num_iterations` generations scores its candidates on the same few windows, drawn afresh from
-       the pool, so that they are ranked by themselves and not by the luck of a window.
+       the pool, so that they are ranked by themselves and not by the luck of a window. So is the best seed.
     3. The last generation scores the average of the later generations' means, with its own start tokens and with the
        seed's, together with the best seed on the first window of every document: the result is never worse there than
        that seed.
@@ -74,7 +74,8 @@ class CmaStrategy(ReplayStrategy):
         documents = self._draw_documents()
         if self._explorer is None:
             return [Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()]
-        return [Request(genome, documents, "cma") for genome in self._explorer.ask()]
+        candidates = [Request(genome, documents, "cma") for genome in self._explorer.ask()]
+        return [*candidates, replace(self._best_seed, documents=documents)]
 
     def _ask_result(self) -> list[Request]:
         documents = tuple(range(self._num_documents))
@@ -92,7 +93,8 @@ class CmaStrategy(ReplayStrategy):
             if self._last > 0 and best_of(evaluations):
                 self._explorer = self._new_explorer()
         elif self._explorer and self.generation < self._last:
-            self._explorer.tell([math.inf if one.failed else one.loss for one in evaluations])
+            candidates = evaluations[: self._settings.population_size]
+            self._explorer.tell([math.inf if one.failed else one.loss for one in candidates])
 
     def _draw_documents(self) -> tuple[int, ...]:
         drawn = self._rng.choice(self._num_windows, self._settings.documents_per_generation, replace=False)

@@ -1,7 +1,8 @@
 """Train the embedded model: a 3.7 M-parameter Llama on the train split of `pystdlib`.
 
-A quarter of the sequences hides needles (pass key, several named pass keys, key-value pairs) between lines of code, so that
-retrieval can be measured; the other sequences are plain source code. The result is written as bfloat16 safetensors.
+A quarter of the sequences hides needles (pass key, several named pass keys, key-value pairs) between lines of code, so
+that retrieval can be measured; the other sequences are plain source code. The result is written as bfloat16
+safetensors.
 """
 
 import argparse
@@ -48,7 +49,9 @@ def sample_needles(rng: random.Random) -> tuple[list[Needle], Needle]:
     if kind == "passkey":
         needles = [COMMENT.passkey(f"{rng.randrange(10**5):05d}")]
     else:
-        names = rng.sample(["-".join(pair) for pair in zip(*[rng.sample(WORDS.split(), 18) for _ in "ab"], strict=True)], k=3)
+        words = WORDS.split()
+        pairs = zip(rng.sample(words, 18), rng.sample(words, 18), strict=True)
+        names = rng.sample(["-".join(pair) for pair in pairs], k=3)
         digits = 5 if kind == "named_passkey" else 7
         make = COMMENT.named_passkey if kind == "named_passkey" else COMMENT.key_value
         count = rng.randint(1, 3) if kind == "named_passkey" else rng.randint(1, 2)
@@ -180,7 +183,7 @@ def main() -> None:
     model = build_model(len(tokenizer)).to(args.device)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     train(model, batches, args)
-    model.to(torch.bfloat16).save_pretrained(args.output_dir)
+    model.bfloat16().save_pretrained(args.output_dir)
     tokenizer.save_pretrained(args.output_dir)
 
 

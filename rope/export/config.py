@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from .. import attention_factor
 from ..factors import RescaleFactors
 from ..families import find_rope
 from ..frequencies import RopeGeometry
-from .static import final_inv_freq
+from .static import final_inv_freq, has_su
 
 Json = dict[str, Any]
 
 
 def skeleton(folder: Path) -> nn.Module:
     """Build the model of a folder without its weights; only its buffers, the RoPE among them, are real."""
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
         return AutoModelForCausalLM.from_config(config)
 
@@ -63,15 +62,9 @@ def longrope_parameters(
     }
     if partial is not None:
         parameters["partial_rotary_factor"] = partial
-    if not is_su(long):  # vLLM and SGLang ignore attention_factor and compute su, unless they find these
+    if not has_su(long):  # vLLM and SGLang ignore attention_factor and compute su, unless they find these
         parameters |= {"short_mscale": a, "long_mscale": a}
     return parameters
-
-
-def is_su(factors: RescaleFactors) -> bool:
-    """Whether the attention factor is the one that engines compute by themselves from the two lengths."""
-    su = attention_factor.su(factors.scale, factors.original_length)
-    return math.isclose(factors.attention_factor, su, rel_tol=1e-9)
 
 
 def longrope_config(folder: Path, long: RescaleFactors, short: RescaleFactors | None) -> Json:
@@ -81,6 +74,7 @@ def longrope_config(folder: Path, long: RescaleFactors, short: RescaleFactors | 
     config: Any = model.config
     text = config.get_text_config()
     raw: Json = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw.pop("auto_map", None)  # code of the repository is not exported, and not what was verified
     section = raw
     if text is not config:  # a model with vision or audio keeps its language model's settings one level down
         section = raw.setdefault(next(name for name in config.sub_configs if getattr(config, name) is text), {})
@@ -103,9 +97,8 @@ def _add_version_4_keys(section: Json, text: Any, parameters: Json, dual: bool) 
     section["rope_scaling"] = dict(parameters)  # with theta, as Transformers 5 prefers this dictionary to the other
     if "partial_rotary_factor" in parameters:
         section["partial_rotary_factor"] = parameters["partial_rotary_factor"]
-    if (
-        own_field or dual
-    ):  # where it is no field, Transformers 4 needs it to switch, but vLLM would start at this length
+    # Where it is no field, vLLM would take it for the length to serve, but Transformers 4 needs it to switch.
+    if own_field or dual:
         section["original_max_position_embeddings"] = parameters["original_max_position_embeddings"]
     if text.model_type == "gpt_neox":
         section["rotary_emb_base"] = parameters["rope_theta"]

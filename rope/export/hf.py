@@ -71,13 +71,24 @@ def _place_files(folder: Path, new: Path, weights: Weights, target_length: int) 
     for file in companion_files(folder):
         place(file, new)
     tokenizer = new / "tokenizer_config.json"
-    if tokenizer.is_file():  # a tokenizer that truncates at the old length would undo the extension
+    if tokenizer.is_file():
         settings = json.loads(tokenizer.read_text(encoding="utf-8"))
-        if settings.get("model_max_length", target_length) < target_length:
-            _write(tokenizer, settings | {"model_max_length": target_length})
+        _write(tokenizer, _tokenizer_settings(settings, target_length))
     if weights != "none":
         for file in weight_files(folder):
             place(file, new, link=weights == "link")
+
+
+def _tokenizer_settings(settings: Json, target_length: int) -> Json:
+    """Return settings that Transformers 4 reads too, and that don't truncate at the original length."""
+    settings = dict(settings)
+    if settings.get("model_max_length", target_length) < target_length:
+        settings["model_max_length"] = target_length
+    if settings.get("tokenizer_class") == "TokenizersBackend":  # the name in version 5 only
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(settings.get("extra_special_tokens"), list):  # version 4 expects names there
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    return settings
 
 
 def _check_pair(long: RescaleFactors, short: RescaleFactors) -> None:

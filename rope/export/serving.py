@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import attention_factor
 from ..factors import RescaleFactors
+from .static import has_su, su_attention_factor
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,9 @@ def _overrides(folder: Path | str) -> str:
 
 
 def _warning(engine: str, factors: RescaleFactors) -> str | None:
-    su = attention_factor.su(factors.scale, factors.original_length)
-    ours = factors.attention_factor
-    if abs(ours / su - 1) < 1e-6:
+    if has_su(factors):
         return None
+    su, ours = su_attention_factor(factors), factors.attention_factor
     return (
         f"{engine} ignores attention_factor {ours:.6g} and would use {su:.6g} = sqrt(1 + ln({factors.target_length} / "
         f"{factors.original_length}) / ln {factors.original_length}), which multiplies attention logits by "

@@ -3,8 +3,11 @@
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from .. import attention_factor
+from ..embedding import rescaled_inv_freq
 from ..factors import RescaleFactors
 from ..frequencies import RopeGeometry
 
@@ -56,4 +59,14 @@ def final_inv_freq(geometry: RopeGeometry, factors: RescaleFactors) -> NDArray[n
         raise ValueError(
             f"factors must be made for theta {geometry.theta}, got {factors.theta}; use those of this model"
         )
-    return (geometry.inv_freq / factors.lambdas).astype(np.float32)
+    return rescaled_inv_freq(geometry, torch.tensor(factors.lambdas)).numpy()
+
+
+def su_attention_factor(factors: RescaleFactors) -> float:
+    """Return the attention factor that vLLM, SGLang and Transformers 4 compute by themselves from the two lengths."""
+    return attention_factor.su(factors.scale, factors.original_length)
+
+
+def has_su(factors: RescaleFactors) -> bool:
+    """Whether that is the attention factor of the factors."""
+    return math.isclose(factors.attention_factor, su_attention_factor(factors), rel_tol=1e-9)

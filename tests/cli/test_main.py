@@ -5,12 +5,16 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transformers import Gemma3TextConfig, LlamaConfig, Phi3Config, PreTrainedConfig
 
 from longrope.cli.main import COMMANDS, build_parser, main, spell_out
 
 Run = Callable[..., tuple[int, str, str]]
+THETA: dict[str, Any] = {"rope_theta": 5e5}
+LONGROPE: dict[str, Any] = {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}
 
 
 @pytest.fixture
@@ -35,7 +39,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path
     for index, word in enumerate(("alpha", "beta", "gamma")):
         (texts / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(40)))
     folder = tmp_path_factory.mktemp("tokens") / "tokens"
-    assert main(["tokenize", "--model", str(model_folder), "--dataset", str(texts), "--save-tokenized", str(folder)]) == 0
+    command = ["tokenize", "--model", model_folder, "--dataset", texts, "--save-tokenized", folder]
+    assert main([str(part) for part in command]) == 0
     return folder
 
 
@@ -64,7 +69,7 @@ def test_help_explains_every_option(command: str, run: Run) -> None:
 
 
 def test_a_yaml_file_and_flags_give_the_same_configuration(tmp_path: Path, run: Run) -> None:
-    flags = ["--model", "m", "--tokenized", "t", "--lengths", "256", "512", "--output-dir", "o", "--methods", "none", "yarn"]
+    flags = ["--model", "m", "--tokenized", "t", "--lengths", "256", "512", "--output-dir", "o", "--methods", "none"]
     _, printed, _ = run("evaluate", *flags, "--print_config")
     (tmp_path / "run.yaml").write_text(printed)
     parser = build_parser()
@@ -79,7 +84,7 @@ def test_a_yaml_file_and_flags_give_the_same_configuration(tmp_path: Path, run: 
     [
         (["evaluate", "--lengths", "256", "512"], ["evaluate", "--lengths=[256, 512]"]),
         (["evaluate", "--lengths=256,512"], ["evaluate", "--lengths=[256, 512]"]),
-        (["evaluate", "--methods", "yarn:beta_fast=16,beta_slow=2"], ["evaluate", '--methods=["yarn:beta_fast=16,beta_slow=2"]']),
+        (["evaluate", "--methods", "yarn:a=1,b=2", "ntk"], ["evaluate", '--methods=["yarn:a=1,b=2", "ntk"]']),
         (["search", "--resume", "--seed", "1"], ["search", "--resume=true", "--seed", "1"]),
         (["search", "--resume", "false"], ["search", "--resume", "false"]),
         (["--help"], ["--help"]),
@@ -155,9 +160,9 @@ def test_bad_factors_are_one_sentence(
     payload = {"format": "longrope-factors", "version": 1, "lambdas": lambdas, "original_length": 32}
     payload |= {"target_length": 128, "theta": 1e4, "rotary_dim": 16}
     (tmp_path / "factors.json").write_text(json.dumps(payload))
-    named = {"model": model_folder, "tokenized": tokens, "factors": tmp_path / "factors.json", "lengths": 128, "samples": 1}
+    named = {"model": model_folder, "tokenized": tokens, "factors": tmp_path / "factors.json", "lengths": 128}
     arguments = [part for name, value in named.items() for part in (f"--{name}", value)]
-    code, _, err = run("evaluate", *arguments, "--output-dir", tmp_path / "out")
+    code, _, err = run("evaluate", *arguments, "--samples", 3, "--output-dir", tmp_path / "out")
     assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()
@@ -166,6 +171,52 @@ def test_bad_factors_are_one_sentence(
 def test_doctor_names_the_choices_and_runs_the_canary(model_folder: Path, run: Run) -> None:
     code, out, _ = run("doctor", "--model", model_folder)
     assert code == 0
-    for words in ("device:", "dtype:", "attention:", "10000", "16 (8 pairs)", "32 tokens", "never complete a period"):
+    for words in (
+        "device:",
+        "dtype:",
+        "attention:",
+        "10000",
+        "16 (8 pairs, half)",
+        "32 tokens",
+        "never complete a period",
+        "critical dimension",
+    ):
         assert words in out
-    assert "passed" in out
+    assert "passed on the model" in out
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            LlamaConfig(hidden_size=64, num_attention_heads=4, head_dim=128, max_position_embeddings=8192, **THETA),
+            {"rope theta": "500000", "rotary dimension": "128 (64 pairs, half)", "critical dimension": "pair 35"},
+        ),
+        (
+            Gemma3TextConfig(
+                hidden_size=64, num_attention_heads=4, head_dim=16, num_hidden_layers=8, sliding_window=64
+            ),
+            {"rope theta": "1e+06", "rescaled layers": "5", "local layers": "0-4, 6-7, theta 10000, not rescaled"},
+        ),
+        (
+            Phi3Config(
+                hidden_size=64,
+                num_attention_heads=4,
+                max_position_embeddings=1024,
+                original_max_position_embeddings=256,
+                **LONGROPE,
+            ),
+            {"rope type": "longrope", "original length": "1024 tokens (extended from 256)"},
+        ),
+    ],
+    ids=["llama", "gemma3", "phi3"],
+)
+def test_doctor_needs_no_more_than_a_config(
+    config: PreTrainedConfig, expected: dict[str, str], tmp_path: Path, run: Run
+) -> None:
+    config.save_pretrained(tmp_path)
+    code, out, _ = run("doctor", "--model", tmp_path)
+    facts = dict(re.findall(r"^(.+?): +(.+)$", out, re.MULTILINE))
+    assert code == 0
+    assert facts | expected == facts
+    assert facts["canary"].startswith("passed")

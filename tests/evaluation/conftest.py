@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from longrope.evaluation.corpus import Document
 from longrope.evaluation.tokenized import TokenDocument, TokenizedDocuments, TokensInfo, fingerprint
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from longrope.evaluation.compare import CELLS_JSONL, compare
 from longrope.evaluation.loss import token_nats
 from longrope.evaluation.passkey import Passkey

@@ -5,8 +5,9 @@ from itertools import islice
 
 import pyarrow
 import pytest
-from longrope.evaluation.corpus import PYSTDLIB_SPLITS, pystdlib_split_of, read_documents
 from pyarrow import parquet
+
+from longrope.evaluation.corpus import PYSTDLIB_SPLITS, pystdlib_split_of, read_documents
 
 
 def test_pystdlib_splits_are_disjoint_and_complete():

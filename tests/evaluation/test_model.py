@@ -1,8 +1,9 @@
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
 from longrope.evaluation import model as model_module
 from longrope.evaluation.model import load_model, pick_attention, pick_dtype
-from transformers import Gemma2Config, Gemma2ForCausalLM
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from longrope.evaluation import passkey as passkey_module
 from longrope.evaluation.generation import NOT_FINITE, greedy
 from longrope.evaluation.passkey import ANSWER_TOKENS, Passkey, PasskeyPrompts, ask, is_correct

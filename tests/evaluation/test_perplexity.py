@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from longrope.evaluation import perplexity as perplexity_module
 from longrope.evaluation.loss import token_nats
 from longrope.evaluation.perplexity import Perplexity, prefix_scores
@@ -31,7 +32,8 @@ def test_perplexity_is_exp_of_all_nats_over_all_tokens(llama, random_data):
         token, document = [m for m in cell.measurements if m.length == length]
         assert (token.metric, document.metric) == ("token_weighted", "document_weighted")
         assert token.estimate.value == pytest.approx(math.exp(nats / (4 * (length - 1))), rel=1e-5)
-        assert token.estimate.low < token.estimate.value < token.estimate.high
+        low, high = token.estimate.low, token.estimate.high
+        assert low is not None and high is not None and low < token.estimate.value < high
         assert token.estimate.n == 4
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from longrope.evaluation.report import figures
 from longrope.evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from longrope.evaluation.report.table import render_table, render_tables

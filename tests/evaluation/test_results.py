@@ -1,8 +1,10 @@
 import json
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 import torch
+
 from longrope.evaluation.results import (
     PROVENANCE,
     ResultRow,
@@ -16,7 +18,7 @@ ROWS = [
     ResultRow("yarn", "perplexity", "token_weighted", 2048, 8.27, 7.9, 8.6, 20),
     ResultRow("yarn", "passkey", "accuracy", 2048, 0.2, None, None, 1),
 ]
-COMPLETE = dict.fromkeys(PROVENANCE, "x")
+COMPLETE: dict[str, Any] = dict.fromkeys(PROVENANCE, "x")
 FAILURES = [{"method": "none", "task": "passkey", "length": 2048, "item": "cell", "error": "RuntimeError: x"}]
 
 

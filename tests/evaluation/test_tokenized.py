@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from longrope.evaluation.corpus import Document
 from longrope.evaluation.tokenized import (
     TokenDocument,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from longrope.evolution import Budget
 
 from .conftest import Killed, ToyObjective, run_toy, trace

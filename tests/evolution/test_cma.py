@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from longrope.evolution import CmaSettings, Evaluation, Request, Space
 from longrope.evolution.strategies import CmaStrategy
 

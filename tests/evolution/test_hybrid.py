@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from longrope.evolution import Evaluation, HybridSettings, PaperSettings, Request
 from longrope.evolution.strategies import HybridStrategy
 from longrope.evolution.strategies.windows import Deck, split

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from longrope.evolution import RunFolder
 
 from .conftest import Killed, ToyObjective, new_strategy, run_toy, trace

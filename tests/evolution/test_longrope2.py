@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longrope.evolution import Evaluation, Genome, LongRope2Settings, Space
 from longrope.evolution.strategies import LongRope2Strategy
 from longrope.evolution.strategies.longrope2 import initial_genome, mutate_right

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope.evolution.racing import p_value_of_worse, survivors
 from scipy import stats
+
+from longrope.evolution.racing import p_value_of_worse, survivors
 
 RNG = np.random.default_rng(0)
 

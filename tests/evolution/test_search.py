@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from longrope.evolution import DocumentScore, Genome, RunFolder, SearchProgress, run_search
+
+from longrope.evolution import Genome, RunFolder, SearchProgress, run_search
 from longrope.rope.factors import RescaleFactors
 
 from . import conftest
@@ -133,7 +134,7 @@ class Broken(ToyObjective):
         super().__init__()
         self.failures, self.everything = failures, everything
 
-    def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[DocumentScore]:
+    def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[ToyScore]:
         known = {tuple(build(genome).lambdas): score for genome, score in self.failures.items()}
         default = ToyScore(float("nan"), 0, "out of memory") if self.everything else None
         scores = super().score(candidates, document)

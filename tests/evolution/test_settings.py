@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from longrope.evolution import STRATEGIES, CmaSettings, PaperSettings, load_settings
 from longrope.evolution.settings import SETTINGS
 

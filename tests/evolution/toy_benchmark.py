@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from longrope.evolution import Evaluation, Genome, Request, Settings, Space, Strategy, build_strategy
 
 NUM_PAIRS, SCALE, NUM_DOCUMENTS = 32, 8.0, 12

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longrope.rope import RescaleFactors, load_csv, load_factors, write_atomically
 
 

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
+from transformers import PreTrainedModel
+
 from longrope.rope import Method, RescaleFactors, RopeGeometry, apply_factors, install, rope_geometry
 from longrope.rope.describe import describe_rope
 from longrope.rope.families import find_rope
 from longrope.rope.methods import NTK, Linear, YaRN
-from transformers import PreTrainedModel
 
 MakeModel = Callable[..., PreTrainedModel]
 IDS = torch.arange(96)[None] * 7 % 61 + 1
@@ -317,6 +319,21 @@ def test_factors_act_on_the_global_rope_only(make_model: MakeModel, name: str) -
     own_local, own_global, local, scaled = seen
     assert torch.equal(torch.stack(local), torch.stack(own_local))
     assert not torch.equal(torch.stack(scaled), torch.stack(own_global))
+
+
+def test_a_model_whose_weights_are_offloaded_is_scaled_like_one_in_memory(make_model: MakeModel) -> None:
+    model, offloaded = build(make_model, "qwen2"), build(make_model, "qwen2")
+    cpu_offload(offloaded, torch.device("cpu"))
+    assert offloaded.model.norm.weight.is_meta
+    own = find_rope(model).geometry
+    with apply_factors(model, factors(own, 3.0)), apply_factors(offloaded, factors(own, 3.0)):
+        assert torch.equal(logits(offloaded), logits(model))
+
+
+def test_factors_made_for_another_theta_are_refused(make_model: MakeModel) -> None:
+    model = build(make_model, "qwen2")
+    with pytest.raises(ValueError, match=r"factors must be made for the model's theta 10000, got 500000"):
+        apply_factors(model, RescaleFactors(np.ones(4), 32, 128, 5e5, 8))
 
 
 def test_phi3_prefills_again_at_its_boundary_and_stays_correct(make_model: MakeModel) -> None:

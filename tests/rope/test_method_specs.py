@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from longrope.rope import METHODS, Method, RescaleFactors, RopeGeometry
 from longrope.rope.methods import NTK, LongRoPE2, YaRN, build_method
 

@@ -1,6 +1,8 @@
 """Angles in float32 up to position 2^21, whatever the model's dtype: against float64."""
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope.rope import RescaleFactors, RopeGeometry, apply_factors, install
-from longrope.rope.embedding import ScaledRotaryEmbedding
-from longrope.rope.methods import Linear, YaRN
 from torch import Tensor, nn
 
+from longrope.rope import METHODS, RescaleFactors, RopeGeometry, apply_factors, install
+from longrope.rope.embedding import ScaledRotaryEmbedding
+from longrope.rope.methods import Linear, YaRN
+
 MakeLlama = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 LIMIT = 2**21
+ROUNDINGS = 6 * 2**-24
+"""Of the float32 formula of Transformers: two of the power, one each of the factor, product, inverse and angle."""
 GEOMETRY = RopeGeometry(128, 5e5, 8192)
 EXTREMES = [0, 1, 2, 8191, 8192, 2**20 - 1, 2**20, 2**20 + 1, LIMIT - 2, LIMIT - 1]
 
@@ -35,12 +41,18 @@ def sampled_positions(seed: int) -> Tensor:
 
 
 @given(st.floats(1, 256), st.integers(0, 2**32 - 1))
-def test_angle_errors_stay_within_two_roundings_of_float32(scale: float, seed: int) -> None:
+def test_angle_errors_stay_within_six_roundings_of_float32(scale: float, seed: int) -> None:
     factors, positions = YaRN(scale).factors(GEOMETRY), sampled_positions(seed)
     exact = exact_angles(positions, factors)
     error = (rotary(factors).angles(positions).double() - exact).abs()
-    # One rounding (2^-24) of the frequency, one of the product; their product is below the last term.
-    assert torch.all(error <= exact * (2**-23 + 2**-47))
+    assert torch.all(error <= exact * ROUNDINGS)
+
+
+def test_the_angle_benchmark_covers_every_method_and_none_exceeds_six_roundings() -> None:
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "angle_error.py"))
+    worst = {name: benchmark["worst_angle"](factors, 4099) for name, factors in benchmark["factors_of_all_methods"]()}
+    assert worst.keys() == METHODS.keys()
+    assert all(0 < angle.error <= angle.bound * (1 + 2**-24) for angle in worst.values())
 
 
 @pytest.mark.parametrize("method", [Linear(256.0), YaRN(256.0)])
@@ -48,7 +60,7 @@ def test_cos_and_sin_are_those_of_the_angles_at_every_position(method: Linear) -
     factors, positions = method.factors(GEOMETRY), sampled_positions(0)
     module, exact = rotary(factors), exact_angles(sampled_positions(0), factors)
     cos, sin = module(torch.zeros(1), positions)
-    bound = exact * (2**-23 + 2**-47) + 2**-22  # the error of the angle, then that of cos or sin and of the product
+    bound = exact * ROUNDINGS + 2**-22  # the error of the angle, then that of cos or sin and of the product
     for table, reference in ((cos, exact.cos()), (sin, exact.sin())):
         error = table.double() - factors.attention_factor * torch.cat((reference, reference), -1)
         assert torch.all(error.abs() <= factors.attention_factor * torch.cat((bound, bound), -1))

@@ -2,21 +2,18 @@
 
 import json
 import math
-import re
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from longrope.hyperparams import preset
-from longrope.rope import RescaleFactors, RopeGeometry, rope_geometry
-from longrope.rope.reading import read_factors
 from transformers import Gemma3TextConfig, GPTNeoXConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, PhiConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from longrope.rope import RescaleFactors, RopeGeometry, rope_geometry
+from longrope.rope.reading import read_factors
 
 GEOMETRY = RopeGeometry(16, 1e4, 64)
 RISING = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
@@ -76,9 +73,9 @@ def test_a_csv_that_falls_is_refused_with_the_remedy_and_read_with_it(tmp_path: 
 
 def test_a_csv_alone_says_what_it_lacks(tmp_path: Path) -> None:
     source = write_csv(tmp_path, [[v] for v in RISING])
-    for arguments in ((), (GEOMETRY,), (None, 256)):
+    for geometry, length in ((None, None), (GEOMETRY, None), (None, 256)):
         with pytest.raises(ValueError, match="a CSV must be read with a geometry and a target_length"):
-            read_factors(source, *arguments)
+            read_factors(source, geometry, length)
     with pytest.raises(ValueError, match=r"length 4 \(rotary dim 8 / 2\), got shape \(8,\)"):
         read_factors(source, RopeGeometry(8, 1e4, 64), 256)
 
@@ -339,63 +336,3 @@ def test_a_hub_that_has_no_such_file_is_told_from_one_out_of_reach(hub: Hub, mon
         with pytest.raises(ValueError, match="must be on the Hugging Face hub and within reach, got ") as error:
             read_factors("hf://me/model")
         assert "\n" not in str(error.value)
-
-
-# Published tables
-
-FOLDER = Path(str(files("longrope.hyperparams"))) / "published"
-INDEX = yaml.safe_load((FOLDER / "index.yaml").read_text())
-ROWS = [
-    [cell.strip() for cell in line.strip("| \n").split("|")]
-    for line in (FOLDER / "README.md").read_text().splitlines()
-    if re.match(r"\| `", line)
-]
-
-
-def test_the_index_the_readme_and_the_files_are_the_same_thirty_tables() -> None:
-    assert len(INDEX["tables"]) == 30
-    assert [row[0].strip("`") for row in ROWS] == list(INDEX["tables"])
-    assert {table["file"] for table in INDEX["tables"].values()} == {path.name for path in FOLDER.glob("*.csv")}
-    assert "Copyright (c) Microsoft Corporation" in (FOLDER / "LICENSE").read_text()
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
-def test_a_published_table_reads_as_its_file_and_as_the_readme_describes_it(row: list[str]) -> None:
-    name, file, target, stage, low, high, ones, falls = row
-    read = read_factors(f"published:{name.strip('`')}", RopeGeometry(128, 1e4, 4096))
-    values = [float(line) for line in (FOLDER / file).read_text().split()]
-    assert read.lambdas.tolist() == values and len(values) == 64
-    assert (f"{min(values):g}", f"{max(values):g}") == (low, high)
-    assert next(i for i, value in enumerate(values) if value != 1) == int(ones)
-    assert ", ".join(str(i) for i in range(1, 64) if values[i] < values[i - 1]) == falls.replace("-", "")
-    assert (read.original_length, read.target_length, read.theta) == (4096, int(target), 1e4)
-    assert read.attention_factor == pytest.approx(math.sqrt(math.log(int(target)) / math.log(4096)))
-    assert (read.start_tokens, read.provenance["stage"], read.provenance["licence"]) == (0, stage, "MIT")
-
-
-def test_the_tables_at_the_published_lengths_have_the_attention_factors_of_the_code() -> None:
-    for name, value in (("128k", 1.19024), ("256k", 1.22474), ("128k/2048k", 1.32288), ("128k/4k", 1.0)):
-        assert read_factors(f"published:mistral-7b-{name}").attention_factor == pytest.approx(value, abs=5e-6)
-
-
-def test_second_stage_tables_are_products_on_a_grid() -> None:
-    first, second = (read_factors(f"published:llama2-7b-256k{name}").lambdas for name in ("", "/2048k"))
-    steps = second / first * 100
-    assert np.abs(steps - np.round(steps)).max() < 0.02 and steps.max() <= 900
-
-
-def test_unknown_published_names_suggest_and_list() -> None:
-    with pytest.raises(
-        ValueError, match="'llama2-7b-265k'; did you mean 'llama2-7b-256k'. available: llama2-7b-128k, "
-    ):
-        read_factors("published:llama2-7b-265k")
-    with pytest.raises(ValueError, match=r"factors must have length 32 \(rotary dim 64 / 2\), got 64 in published:"):
-        read_factors("published:llama2-7b-256k", RopeGeometry(64, 1e4, 4096))
-
-
-def test_settings_are_found_by_name_or_path(tmp_path: Path) -> None:
-    assert preset("longrope").name == "longrope.yaml" and preset("longrope").is_file()
-    (tmp_path / "own.yaml").write_text("{}")
-    assert preset(str(tmp_path / "own.yaml")) == tmp_path / "own.yaml"
-    with pytest.raises(ValueError, match="hyper-params must be a file that exists or one of longrope, tiny, got 'x'"):
-        preset("x")

@@ -6,9 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope.rope import RescaleFactors, install
-from longrope.rope.describe import describe_rope
-from longrope.rope.families import REFUSED, find_rope
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -18,6 +15,10 @@ from transformers import (
     T5GemmaForConditionalGeneration,
 )
 from transformers.models.mistral_large4.modeling_mistral_large4 import MistralLarge4TextRotaryEmbedding
+
+from longrope.rope import RescaleFactors, install
+from longrope.rope.describe import describe_rope
+from longrope.rope.families import REFUSED, find_rope
 
 REASONS = {
     "gptj": "fixed tables inside each attention layer",

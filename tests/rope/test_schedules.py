@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
+
 from longrope.rope import Installation, RescaleFactors, install
 from longrope.rope.methods import DynamicNTK
-from transformers import DynamicCache
 
 IDS = torch.arange(96)[None] * 7 % 61 + 1
 GREEDY: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
@@ -36,9 +37,7 @@ def padded(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("length", "scaled"), [(31, False), (32, False), (33, True)])
-def test_long_factors_start_one_token_beyond_the_original_length(
-    llama: Any, length: int, scaled: bool
-) -> None:
+def test_long_factors_start_one_token_beyond_the_original_length(llama: Any, length: int, scaled: bool) -> None:
     before = logits(llama, IDS[:, :length])
     with install(llama) as rope:
         rope.set_schedule(short_then_long)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
+
 from longrope.rope import RescaleFactors, RopeGeometry, install
 from longrope.rope.methods import GivenFactors, LongRoPE, LongRoPE2, LongRoPEDynamic, ShortLong, YaRN
-from transformers import LlamaForCausalLM
 
 LLAMA3 = RopeGeometry(128, 5e5, 8192)
 SMALL = RopeGeometry(16, 1e4, 32)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope.rope import RescaleFactors, rope_geometry
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from longrope.rope import RescaleFactors, rope_geometry
 
 ORIGINAL, TARGET = 32, 128
 COMMON: dict[str, Any] = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import LlamaForCausalLM
+
 from longrope.rope import RescaleFactors
 from longrope.rope.export import export_gguf
-from transformers import LlamaForCausalLM
 
 from .conftest import make_factors
 
@@ -44,6 +45,56 @@ def test_the_file_read_back_carries_factors_and_keys(llama: LlamaForCausalLM, tm
     assert keys["llama.context_length"] == factors.target_length
     assert keys["llama.rope.freq_base"] == factors.theta
     assert keys["llama.rope.dimension_count"] == factors.rotary_dim
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate neighbouring dimensions (2i, 2i + 1) of x (T, heads, d), as llama.cpp does for the llama architecture."""
+    a, b = x[..., ::2], x[..., 1::2]
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+
+
+def forward(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    """Return the logits (T, V) of a llama GGUF by the rules of llama.cpp, from what the file says and nothing else."""
+    keys, tensors = read(path)
+    weights = {name: torch.tensor(tensor.data) for name, tensor in tensors.items()}
+    heads, kv_heads = keys["llama.attention.head_count"], keys["llama.attention.head_count_kv"]
+    dim, eps = keys["llama.rope.dimension_count"], keys["llama.attention.layer_norm_rms_epsilon"]
+    base = keys["llama.rope.freq_base"] ** (-torch.arange(0, dim, 2).double() / dim)
+    angles = torch.arange(len(ids))[:, None, None] * base / weights.get(LONG, torch.ones(1))
+    attention_factor = keys.get("llama.rope.scaling.attn_factor", 1.0)
+    tables = (attention_factor * angles.cos()).float(), (attention_factor * angles.sin()).float()
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weights[f"{name}.weight"]
+
+    x = weights["token_embd.weight"][ids]
+    for layer in range(keys["llama.block_count"]):
+        block = f"blk.{layer}"
+        h = norm(x, f"{block}.attn_norm")
+        q, k, v = (
+            (h @ weights[f"{block}.attn_{part}.weight"].T).unflatten(-1, (-1, dim)).transpose(0, 1) for part in "qkv"
+        )
+        q, k = (rotated(t.transpose(0, 1), *tables).transpose(0, 1) for t in (q, k))
+        k, v = (t.repeat_interleave(heads // kv_heads, dim=0) for t in (k, v))
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + mixed.transpose(0, 1).flatten(1) @ weights[f"{block}.attn_output.weight"].T
+        h = norm(x, f"{block}.ffn_norm")
+        gate = torch.nn.functional.silu(h @ weights[f"{block}.ffn_gate.weight"].T)
+        x = x + (gate * (h @ weights[f"{block}.ffn_up.weight"].T)) @ weights[f"{block}.ffn_down.weight"].T
+    return norm(x, "output_norm") @ weights.get("output.weight", weights["token_embd.weight"]).T
+
+
+def test_a_forward_by_the_rules_of_llama_cpp_gives_our_logits(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    ids, factors = torch.arange(128) * 7 % 64, make_factors(llama, 1.2)
+    source = write(llama, tmp_path / "base.gguf")
+    with torch.no_grad():
+        plain = llama(input_ids=ids[None]).logits[0]
+        with apply_factors(llama, factors):
+            expected = llama(input_ids=ids[None]).logits[0]
+        torch.testing.assert_close(forward(source, ids), plain, atol=1e-4, rtol=0)
+        exported = forward(export_gguf(source, factors, tmp_path / "out.gguf"), ids)
+    torch.testing.assert_close(exported, expected, atol=1e-4, rtol=0)
+    assert (exported - plain).abs().max() > 0.1
 
 
 def test_everything_else_is_copied_byte_for_byte(llama: LlamaForCausalLM, tmp_path: Path) -> None:

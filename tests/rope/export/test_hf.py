@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope.rope import RescaleFactors, apply_factors, load_factors, rope_geometry
-from longrope.rope.export import export_hf
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from longrope.rope import RescaleFactors, apply_factors, load_factors, rope_geometry
+from longrope.rope.export import export_hf
 
 from .conftest import ORIGINAL, TARGET, make_factors
 
@@ -119,10 +120,12 @@ def test_phi3_keeps_the_three_keys_of_version_4_where_they_suffice(saved: Save, 
 def test_every_other_key_of_the_config_stays(saved: Save, tmp_path: Path) -> None:
     base, model = saved()
     before = config_of(base) | {"some_key_of_the_future": [1, 2]}
-    (base / "config.json").write_text(json.dumps(before))
+    code = {"auto_map": {"AutoConfig": "configuration_llama.LlamaConfig"}}
+    (base / "config.json").write_text(json.dumps(before | code))
     after = config_of(export_hf(base, make_factors(model), tmp_path / "out", weights="none"))
     changed = {key for key in before if before[key] != after[key]}
     assert changed == {"rope_parameters", "max_position_embeddings"}
+    assert "auto_map" not in after, "the code it names is not exported"
 
 
 def test_generation_with_a_cache_across_the_original_length_equals_generation_without(
@@ -166,6 +169,22 @@ def test_tokenizer_generation_settings_factors_and_card_come_along(saved: Save, 
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert tokenizer("w3 w5", add_special_tokens=False)["input_ids"] == [3, 5]
     assert tokenizer.model_max_length == TARGET, "truncation at the old length would undo the extension"
+
+
+def test_a_tokenizer_saved_by_version_5_is_named_as_version_4_knows_it(saved: Save, tmp_path: Path) -> None:
+    base, model = saved()
+    own = AutoTokenizer.from_pretrained(base)
+    own.add_special_tokens({"extra_special_tokens": ["w7"]})
+    own.save_pretrained(base)
+    before = json.loads((base / "tokenizer_config.json").read_text())
+    assert (before["tokenizer_class"], before["extra_special_tokens"]) == ("TokenizersBackend", ["w7"])
+    out = export_hf(base, make_factors(model), tmp_path / "out", weights="none")
+    after = json.loads((out / "tokenizer_config.json").read_text())
+    assert after["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert after["additional_special_tokens"] == ["w7"]
+    assert "extra_special_tokens" not in after
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert tokenizer.decode(tokenizer("w3 w7 w5")["input_ids"], skip_special_tokens=True) == "w3 w5"
 
 
 def test_weights_are_copied_linked_or_left_out(saved: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

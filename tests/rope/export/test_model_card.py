@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+
 from longrope.rope import RescaleFactors
 from longrope.rope.export import model_card
 

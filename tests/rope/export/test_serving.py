@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
+
 from longrope.rope import RescaleFactors
 from longrope.rope.export import ServingCommand, export_hf, sglang_command, vllm_command
-from torch import nn
 
 from .conftest import ORIGINAL, TARGET, make_factors
 
