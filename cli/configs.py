@@ -95,7 +95,8 @@ class EvaluateConfig:
     model: str
     """Model: local folder or hub id."""
     tokenized: str
-    """Evaluation documents: a folder written by `longrope tokenize`."""
+    """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
+    out."""
     lengths: tuple[int, ...]
     """Context lengths, in tokens; methods are built for the longest."""
     output_dir: str

@@ -1,5 +1,6 @@
 """`longrope evaluate`: methods x lengths x tasks under one protocol; results.json, a table and plots."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,11 @@ TASKS = ("perplexity", "passkey")
 def run(config: EvaluateConfig) -> None:
     """Compare methods and factors; print the tables and write them with their numbers and figures."""
     _check(config)
-    longest = max(config.lengths)
-    data = load_tokenized(config.tokenized, max(longest, config.dataset_min_tokens or 0), config.samples)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     geometry = rope_geometry(model, config.original_length)
     methods = _methods(config, geometry)
+    min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
+    data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=_searched_documents(methods))
     tasks = [_task(name, config, tokenizer, data) for name in config.tasks]
     origin = provenance(
         model, config.model, {task.name: task.protocol() for task in tasks}, config=asdict(config), seed=config.seed
@@ -78,6 +79,12 @@ def _methods(config: EvaluateConfig, geometry: RopeGeometry) -> dict[str, Method
             raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
         methods[name] = read_factors(path, geometry, max(config.lengths))
     return methods
+
+
+def _searched_documents(methods: Mapping[str, Method | RescaleFactors]) -> set[str]:
+    """Return the digests of the documents that any of the factors were searched on: no one is judged on those."""
+    factors = [method for method in methods.values() if isinstance(method, RescaleFactors)]
+    return {digest for one in factors for digest in one.provenance.get("data", {}).get("documents", {}).values()}
 
 
 def _task(name: str, config: EvaluateConfig, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments) -> Task:

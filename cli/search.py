@@ -159,7 +159,11 @@ def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocumen
         "search": {**options, "init_factors": list(config.init_factors)},
         "hyper_params": {"strategy": settings.strategy, **asdict(settings)},
         "model": {"id": config.model, **model_fingerprint(model, config.model)},
-        "data": {"source": data.info.source, "fingerprint": data.fingerprint(scored)},
+        "data": {
+            "source": data.info.source,
+            "fingerprint": data.fingerprint(scored),
+            "documents": {document.name: document.digest for document in data.documents},
+        },
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,

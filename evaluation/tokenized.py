@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,11 @@ class TokenDocument:
     name: str
     ids: NDArray[np.int64]
     """Token ids with the tokenizer's default special tokens, shape (T,)."""
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the token ids, shortened: the same text under any name, in any folder."""
+        return hashlib.sha256(self.ids.tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ def load_tokenized(
     min_tokens: int,
     samples: int,
     seed: int | None = None,
+    exclude: Collection[str] = (),
 ) -> TokenizedDocuments:
     """Read `samples` documents of at least `min_tokens` tokens, in the order in which they are stored.
 
@@ -149,6 +155,7 @@ def load_tokenized(
         min_tokens: shortest document to take, in tokens.
         samples: number of documents to take.
         seed: None takes the first ones, a number a random selection.
+        exclude: digests of documents to leave out, such as those that factors were searched on.
 
     Raises:
         ValueError: no such folder, or too few long documents.
@@ -157,20 +164,24 @@ def load_tokenized(
     info = read_info(path)
     table = datasets.Dataset.load_from_disk(str(path))
     lengths = arrow.list_value_length(table.data.column("input_ids")).to_numpy()  # type: ignore[attr-defined]
-    long_enough = np.flatnonzero(lengths >= min_tokens)
+    order = np.flatnonzero(lengths >= min_tokens)
     if samples < 1:
         raise ValueError(f"samples must be at least 1 document, got {samples}")
-    if len(long_enough) < samples:
-        raise ValueError(
-            f"samples must be at most the {len(long_enough)} documents of {min_tokens} or more tokens in {path} "
-            f"(its longest has {lengths.max()}), got {samples}; take fewer samples, shorter lengths, or more data"
-        )
-    chosen = long_enough[:samples]
     if seed is not None:
-        chosen = np.sort(np.random.default_rng(seed).choice(long_enough, size=samples, replace=False))
-    rows = table.select(chosen.tolist()).with_format("numpy")
-    documents = [TokenDocument(str(row["name"]), row["input_ids"].astype(np.int64)) for row in rows]  # type: ignore[index]
-    return TokenizedDocuments(documents, info)
+        order = np.random.default_rng(seed).permutation(order)
+    rows = table.with_format("numpy")
+    kept: dict[int, TokenDocument] = {}
+    for index in order.tolist():
+        document = TokenDocument(str(rows[index]["name"]), rows[index]["input_ids"].astype(np.int64))
+        if document.digest not in exclude:
+            kept[index] = document
+        if len(kept) == samples:
+            return TokenizedDocuments([kept[index] for index in sorted(kept)], info)
+    left_out = f" and not among the {len(exclude)} left out" if exclude else ""
+    raise ValueError(
+        f"samples must be at most the {len(kept)} documents of {min_tokens} or more tokens{left_out} in {path} (its "
+        f"longest has {lengths.max()}), got {samples}; take fewer samples, shorter lengths, or more data"
+    )
 
 
 def check_vocabulary(documents: Iterable[TokenDocument], model: PreTrainedModel) -> None:

@@ -26,7 +26,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
 def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> list[str]:
     """Return the arguments of a search but for its folder."""
     folder = tmp_path_factory.mktemp("data")
-    for index, word in enumerate(("alpha", "beta", "gamma")):
+    for index, word in enumerate(("alpha", "beta", "gamma", "delta", "epsilon", "zeta")):
         (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(60)))
     tokens = folder / "tokens"
     command = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", tokens]
@@ -106,7 +106,7 @@ def test_evaluate_reports_every_method_and_length(
 ) -> None:
     tokens = arguments[arguments.index("--tokenized") + 1]
     command = ["evaluate", "--model", str(model_folder), "--tokenized", tokens, "--factors", str(finished)]
-    command += ["--search-run", str(finished), "--lengths", "128,256", "--samples", "3", "--passkey-style", "comment"]
+    command += ["--search-run", str(finished), "--lengths", "128,256", "--samples", "2", "--passkey-style", "comment"]
     command += ["--passkey-haystack", "documents", "--passkey-depths", "2", "--output-dir", str(tmp_path)]
     assert main(command) == 0
     results = read_results(tmp_path / "results.json")
@@ -143,3 +143,12 @@ def test_the_export_gives_the_logits_of_apply_factors_in_a_python_without_longro
     ids = torch.arange(256)[None] * 7 % model.config.vocab_size
     with apply_factors(model, factors.without_start_tokens()), torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), model(input_ids=ids).logits, atol=1e-5, rtol=0)
+
+
+def test_factors_are_not_judged_on_the_documents_they_were_searched_on(
+    arguments: list[str], finished: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = arguments[arguments.index("--tokenized") + 1]
+    command = ["evaluate", "--model", str(model_folder), "--tokenized", tokens, "--factors", str(finished)]
+    assert main([*command, "--lengths", "256", "--samples", "4", "--output-dir", str(tmp_path)]) == 2
+    assert "not among the 3 left out" in capsys.readouterr().err

@@ -146,3 +146,13 @@ def test_fingerprint_is_the_same_in_another_process():
 def test_leading_special_tokens_are_what_the_tokenizer_adds(tokenizer):
     assert leading_special_tokens(tokenizer) == [0]
     assert json.dumps(tokenizer.encode("")) == "[0]"
+
+
+def test_documents_that_were_searched_on_are_left_out(tokenizer, texts, tmp_path):
+    save_tokenized(tmp_path / "tokens", texts, tokenizer, {})
+    searched = load_tokenized(tmp_path / "tokens", 1, 1, seed=0).documents[0]
+    for seed in (None, 0, 1):
+        kept = load_tokenized(tmp_path / "tokens", 1, 2, seed=seed, exclude={searched.digest}).documents
+        assert {document.name for document in kept} == {text.name for text in texts} - {searched.name}
+    with pytest.raises(ValueError, match="at most the 2 documents .* not among the 1 left out"):
+        load_tokenized(tmp_path / "tokens", 1, 3, exclude={searched.digest})

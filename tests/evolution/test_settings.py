@@ -37,10 +37,8 @@ def test_the_paper_s_file_states_every_default_and_nothing_else():
 
 
 @pytest.mark.parametrize("path", sorted(HYPERPARAMS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_file_loads_and_gives_each_value_a_comment(path: Path):
+def test_every_shipped_file_loads(path: Path):
     assert load_settings(path).strategy in STRATEGIES
-    values = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    assert all(" # " in line for line in values)
 
 
 def test_the_official_json_gives_the_paper_s_search(tmp_path: Path):

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
-from longrope.rope import RescaleFactors
+from longrope.rope import RescaleFactors, apply_factors
 from longrope.rope.export import export_gguf
 
 from .conftest import make_factors
