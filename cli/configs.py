@@ -49,12 +49,17 @@ class SearchConfig:
     """Context length to extend to, in tokens."""
     output_dir: str
     """Run folder: config.yaml, history.jsonl, checkpoint.json and, at the end, factors.json and factors.csv."""
-    hyper_params: str = "longrope"
-    """Preset (longrope, tiny) or a file: YAML, or the official JSON."""
+    hyper_params: str = "hybrid"
+    """Preset (hybrid, longrope for the paper's search, tiny) or a file: YAML, or the official JSON."""
+    max_scored_tokens: int | None = None
+    """Stop in time to have sent at most this many tokens through the model (default: as the hyper-parameters say)."""
+    max_hours: float | None = None
+    """Stop in time to have scored for at most this many hours (default: no limit)."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     attention_factor: str | float = "su"
-    """Attention factor of all candidates: su (LongRoPE, Phi-3), yarn, or a number."""
+    """Attention factor of all candidates, or of seeds where the settings search it: su (LongRoPE, Phi-3), yarn, or a
+    number."""
     samples: int = 5
     """Search documents."""
     dataset_min_tokens: int | None = None
@@ -67,6 +72,10 @@ class SearchConfig:
     """Candidates per forward; halved by itself when memory runs out."""
     resume: bool = False
     """Continue the run in the folder, exactly as if it had never stopped."""
+    estimate: bool = False
+    """Print what the search and the paper's would cost, from the model's configuration alone, and stop."""
+    sustained_tflops: float = 400.0
+    """Teraflops per second that the estimate reckons with: 400 is about two fifths of an H200's bfloat16 peak."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, or auto-shard to spread the layers over all devices."""
     dtype: str = "auto"

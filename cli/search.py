@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from tqdm import tqdm
 from ..evaluation.model import load_model
 from ..evaluation.objective import PerplexityObjective
 from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens, load_tokenized
 from ..evolution import (
+    Budget,
     Genome,
+    HybridSettings,
     RunFolder,
     SearchProgress,
     SearchResult,
@@ -26,31 +28,53 @@ from ..evolution import (
 from ..hyperparams import preset
 from ..rope import RescaleFactors, RopeGeometry, install, read_factors
 from ..rope import attention_factor as attention
-from ..rope.methods import NTK, Linear, YaRN
+from ..rope.methods import NTK, Linear, Llama3, Method, YaRN
 from .configs import SearchConfig
+from .estimate import print_estimate
 
-PLACE_AND_PACE = ("output_dir", "resume")
+PLACE_AND_PACE = ("output_dir", "resume", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
+OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
+"""Where the number of generations is not known beforehand."""
 
 
 def run(config: SearchConfig) -> None:
-    """Search and write factors.json and factors.csv into the run folder."""
-    settings = load_settings(preset(config.hyper_params))
+    """Search and write factors.json and factors.csv into the run folder, or tell what that would cost."""
+    budget = Budget(config.target_length, config.max_scored_tokens, config.max_hours)
+    settings = _planned(load_settings(preset(config.hyper_params)), budget)
+    if config.estimate:
+        print_estimate(config, settings)
+        return
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
-    model, _ = load_model(config.model, config.dtype, config.device, config.attn_implementation)
+    model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     with install(model, config.original_length) as installation:
         geometry = installation.geometry
         space = _space(settings, config, geometry)
         build = _builder(config, geometry, space, _provenance(config, settings, data, model))
         seeds = _seeds(config, geometry, space)
         strategy = build_strategy(settings, space, seeds, config.samples, config.seed)
-        objective = PerplexityObjective(model, installation, data.documents, config.target_length, config.batch_size)
+        objective = PerplexityObjective(
+            model,
+            installation,
+            data.documents,
+            config.target_length,
+            config.batch_size,
+            settings.windows_per_document,
+            len(leading_special_tokens(tokenizer)),
+        )
         resolved = build(next(iter(seeds.values()))).provenance
         with RunFolder(config.output_dir, resolved, resume=config.resume) as folder, _Bar() as bar:
-            result = run_search(strategy, objective, folder, build, bar.show)
+            result = run_search(strategy, objective, folder, build, bar.show, budget)
     _save(config, build(result.best.genome), result)
+
+
+def _planned(settings: Settings, budget: Budget) -> Settings:
+    """Return the settings with the budget in place of their own, where they have one."""
+    if isinstance(settings, HybridSettings) and budget.max_scores is not None:
+        return replace(settings, num_scores=budget.max_scores)
+    return settings
 
 
 def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
@@ -59,35 +83,59 @@ def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> 
             f"target_length must be above the original length ({geometry.original_length} tokens), got "
             f"{config.target_length}; there is nothing to extend (is --original-length right?)"
         )
-    return settings.space(geometry.pairs, config.target_length / geometry.original_length)
+    space = settings.space(geometry.pairs, config.target_length / geometry.original_length)
+    periods = [int((geometry.rotations >= least).sum()) for least in (10, 1)]  # LongRoPE2, algorithm 1
+    first, last = (min(max(count, 1), geometry.pairs - 1) for count in periods)
+    return replace(space, critical_dimensions=(first, last))
 
 
 def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:
-    """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space."""
-    methods = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
+    """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space.
+
+    Where the attention factor is searched, each comes with its own and with that of the policy, and Llama 3's joins in:
+    the search is to begin at the best of the baselines.
+    """
+    methods: dict[str, Method] = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
+    if space.search_attention:
+        methods["llama3"] = Llama3(space.scale)
     factors = {name: method.factors(geometry) for name, method in methods.items()}
     for path in config.init_factors:
         read = read_factors(path, geometry, config.target_length, _number_or_name(config.attention_factor))
         if read.per_layer:
             raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {path}")
         factors[Path(path).stem] = read
-    return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
+    if not space.search_attention:
+        return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
+    policy = _attention_policy(config, geometry, space)
+    seeds: dict[str, Genome] = {}
+    for name, one in factors.items():
+        own = one.attention_factor / geometry.attention_factor
+        for label, attention_factor in ((name, own), (f"{name}+attention", policy)):
+            genome = space.encode(one.lambdas, one.start_tokens, attention_factor)
+            if genome not in seeds.values():
+                seeds[label] = genome
+    return seeds
+
+
+def _attention_policy(config: SearchConfig, geometry: RopeGeometry, space: Space) -> float:
+    """Return the attention factor of the policy, relative to the pre-trained one."""
+    return attention.resolve(_number_or_name(config.attention_factor), space.scale, geometry.original_length)
 
 
 def _builder(
     config: SearchConfig, geometry: RopeGeometry, space: Space, provenance: dict[str, Any]
 ) -> Callable[[Genome], RescaleFactors]:
-    policy = _number_or_name(config.attention_factor)
-    factor = geometry.attention_factor * attention.resolve(policy, space.scale, geometry.original_length)
+    policy = _attention_policy(config, geometry, space)
 
     def build(genome: Genome) -> RescaleFactors:
+        searched = space.decode_attention(genome)
         return RescaleFactors(
             lambdas=space.decode(genome),
             original_length=geometry.original_length,
             target_length=config.target_length,
             theta=geometry.theta,
             rotary_dim=geometry.rotary_dim,
-            attention_factor=factor,
+            attention_factor=geometry.attention_factor * (policy if searched is None else searched),
             start_tokens=genome.start_tokens,
             start_attention_factor=geometry.attention_factor,
             provenance=provenance,
@@ -105,6 +153,7 @@ def _number_or_name(policy: str | float) -> str | float:
 
 def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocuments, model: Any) -> dict[str, Any]:
     """Return what decides the result, and nothing that changes between two equal runs (such as the time)."""
+    scored = config.target_length if settings.windows_per_document == 1 else None
     options = {name: value for name, value in asdict(config).items() if name not in PLACE_AND_PACE}
     return {
         "search": {**options, "init_factors": list(config.init_factors)},
@@ -112,7 +161,7 @@ def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocumen
         "model": {"id": config.model, **model_fingerprint(model, config.model)},
         "data": {
             "source": data.info.source,
-            "fingerprint": data.fingerprint(config.target_length),
+            "fingerprint": data.fingerprint(scored),
             "documents": {document.name: document.digest for document in data.documents},
         },
         "device": model.device.type,
@@ -142,6 +191,7 @@ class _Bar:
             self.first = progress.candidates
             self.bar.initial = progress.generation
         self.bar.total = progress.num_generations
+        self.bar.bar_format = OPEN_BAR if progress.num_generations is None else BAR
         share = progress.num_scored / progress.num_requested if progress.num_requested else 1.0
         self.bar.n = progress.generation + share
         minutes = self.bar.format_dict["elapsed"] / 60

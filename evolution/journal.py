@@ -49,11 +49,15 @@ class HistoryRow:
     """Wall time of the call, divided by its candidates."""
     rows_left: int
     """Rows of the same call that follow; 0 ends a call."""
+    attention: int | None = None
+    """Attention factor in grid steps; None where a policy fixes it."""
+    critical_dimension: int | None = None
+    """Pair below which the factors follow NTK; None where all are free."""
 
     @property
     def genome(self) -> Genome:
         """The candidate."""
-        return Genome(self.steps, self.start_tokens)
+        return Genome(self.steps, self.start_tokens, self.attention, self.critical_dimension)
 
 
 class RunFolder:

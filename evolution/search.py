@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..rope.factors import RescaleFactors
+from .budget import Budget
 from .journal import HistoryRow, RunFolder
 from .space import Genome
 from .strategies import Evaluation, Request, Strategy
@@ -77,6 +78,7 @@ def run_search(
     folder: RunFolder,
     build: Callable[[Genome], RescaleFactors],
     on_progress: Callable[[SearchProgress], None] | None = None,
+    budget: Budget | None = None,
 ) -> SearchResult:
     """Run a strategy to its end and return the best candidate; continue where the folder stands.
 
@@ -88,13 +90,20 @@ def run_search(
         folder: records scores and state.
         build: makes rescale factors of a genome: `space.decode`, lengths, attention factor.
         on_progress: called after every call of the objective and after every generation.
+        budget: where to stop; None: at the strategy's own end.
 
     Raises:
+        ValueError: the budget does not pay for the first generation.
         RuntimeError: no candidate of the first generation could be scored, or none of the last.
     """
     folder.restore(strategy)
     while not strategy.done:
         requests, generation = strategy.ask(), strategy.generation
+        if budget and not _affords(budget, folder, strategy, requests):
+            strategy.finish()
+            if strategy.done:
+                break
+            requests = strategy.ask()
         for document, genomes in folder.missing(requests).items():
             folder.append(_score(objective, build, document, genomes, generation))
             _report(on_progress, strategy, folder, requests, generation)
@@ -106,6 +115,20 @@ def run_search(
     if strategy.best is None:
         raise RuntimeError("a search must end with a scored candidate, got failures only; see error in history.jsonl")
     return SearchResult(strategy.best, *_cost(folder))
+
+
+def _affords(budget: Budget, folder: RunFolder, strategy: Strategy, requests: Sequence[Request]) -> bool:
+    """Whether the budget allows the generation asked for, judged by the generations before it alone."""
+    rows = [row for row in folder.rows if row.generation < strategy.generation]
+    if budget.allows(rows, requests, strategy.num_final_scores):
+        return True
+    if strategy.generation == 0:
+        num_scores = sum(len(request.documents) for request in requests) + strategy.num_final_scores
+        raise ValueError(
+            f"max_scored_tokens must be at least {num_scores * budget.tokens_per_score} for the first and the last "
+            f"generation, got {budget.max_scored_tokens}; raise it or choose smaller hyper-parameters"
+        )
+    return False
 
 
 def _score(
@@ -130,6 +153,8 @@ def _score(
                 origin=origin,
                 steps=genome.steps,
                 start_tokens=genome.start_tokens,
+                attention=genome.attention,
+                critical_dimension=genome.critical_dimension,
                 document=document,
                 nats=None if error or score.nats is None else float(score.nats),
                 tokens=0 if error else int(score.tokens),

@@ -28,13 +28,19 @@ class Settings:
     """Largest rescale factor as a multiple of the extension ratio s, at least 1 (LongRoPE table 4: 1.25)."""
     start_token_choices: tuple[int, ...] = START_TOKEN_CHOICES
     """Values the start tokens n_hat may take, in tokens, rising; [0] turns them off (LongRoPE table 4)."""
+    search_attention: bool = False
+    """Search the attention factor, too; else one policy fixes it for all candidates, as in LongRoPE."""
+
+    windows_per_document: int = 1
+    """Windows of the target length cut from each document, spread evenly over it, at least 1 (LongRoPE: the first)."""
 
     def __post_init__(self) -> None:
+        _check_whole(self, windows_per_document=1)
         self.space(num_pairs=2, scale=1.0)  # the space checks its own numbers
 
     def space(self, num_pairs: int, scale: float) -> Space:
         """Return the search space for a model with P pairs and an extension ratio s."""
-        return Space(num_pairs, scale, self.step, self.upper_ratio, self.start_token_choices)
+        return Space(num_pairs, scale, self.step, self.upper_ratio, self.start_token_choices, self.search_attention)
 
 
 @dataclass(frozen=True)
@@ -63,19 +69,17 @@ class PaperSettings(Settings):
         _check_whole(self, population_size=2, num_iterations=0, num_mutations=0, num_crossovers=0, num_parents=1)
         _check_whole(self, max_attempts=1)
         _check_share(self, "mutation_probability")
-        if self.num_parents > self.population_size:
-            raise ValueError(
-                f"num_parents must be at most population_size ({self.population_size}), got {self.num_parents}; "
-                "lower it or raise population_size"
-            )
+        _check_parents(self.num_parents, self.population_size)
 
 
 @dataclass(frozen=True)
 class CmaSettings(Settings):
-    """CMA-ES on a few knots of log lambda, as a change of the best seed."""
+    """CMA-ES on a few knots of log lambda, the attention factor and start tokens, as a change of the best seed."""
 
     strategy: ClassVar[str] = "cma"
 
+    search_attention: bool = True
+    """Search the attention factor, too; else one policy fixes it for all candidates."""
     population_size: int = 8
     """Candidates per generation, at least 4."""
     num_iterations: int = 24
@@ -85,7 +89,7 @@ class CmaSettings(Settings):
     sigma: float = 0.1
     """First standard deviation of the change at a knot, in units of log lambda, above 0."""
     documents_per_generation: int = 1
-    """Documents drawn at random per generation and shared by its candidates, 1 to the number of documents."""
+    """Windows drawn at random per generation and shared by its candidates, 1 to the number of windows."""
     averaged_share: float = 0.5
     """Share of the generations, counted from the last, whose means are averaged into the result, above 0 to 1."""
 
@@ -93,11 +97,96 @@ class CmaSettings(Settings):
         super().__post_init__()
         _check_whole(self, population_size=4, num_iterations=1, num_knots=2, documents_per_generation=1)
         _check_share(self, "averaged_share")
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(f"sigma must be finite and above 0, got {self.sigma}; 0.1 changes lambda by about 10 %")
+        _check_sigma(self.sigma)
 
 
-SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in (PaperSettings, CmaSettings)}
+@dataclass(frozen=True)
+class HybridSettings(Settings):
+    """The default: seeds, exploration in smooth coordinates, refinement in full ones, selection on other documents."""
+
+    strategy: ClassVar[str] = "hybrid"
+
+    search_attention: bool = True
+    """Search the attention factor, too; else one policy fixes it for all candidates."""
+    upper_ratio: float = 2.0
+    """Largest rescale factor as a multiple of the extension ratio s, at least 1 (LongRoPE2: 2)."""
+    windows_per_document: int = 12
+    """Windows of the target length cut from each document, spread evenly over it, at least 1."""
+    num_scores: int = 320
+    """Budget: scores of one candidate on one window, in all phases together; `--max-scored-tokens` replaces it."""
+    seed_windows: int = 3
+    """Windows on which the seeds are compared, at least 1."""
+    explore_share: float = 0.8
+    """Share of the scores left after seeds and selection that goes to the exploration, above 0 to 1."""
+    population_size: int = 8
+    """Candidates per generation of the exploration, at least 4."""
+    num_knots: int = 6
+    """Knots over the dimension pairs, at least 2 (at most one per pair is used)."""
+    sigma: float = 0.15
+    """First standard deviation of the change at a knot, in units of log lambda, above 0."""
+    generations_per_window: int = 40
+    """Generations after which candidates of the exploration share one more window, at least 1."""
+    averaged_share: float = 0.5
+    """Share of the generations, counted from the last, whose means are averaged, above 0 to 1."""
+    num_mutations: int = 4
+    """Mutations of the incumbent per race, 0 or more."""
+    num_crossovers: int = 2
+    """Crossovers of the incumbent with earlier ones per race, 0 or more."""
+    mutation_probability: float = 0.1
+    """Probability that a mutation redraws a gene, above 0 to 1."""
+    max_attempts: int = 20
+    """Draws of a new candidate before giving up on it, at least 1."""
+    race_rounds: int = 5
+    """Windows on which a candidate that is not dropped meets the incumbent, at least 2."""
+    significance: float = 0.2
+    """Level of the paired test that drops a candidate and of the one that makes it the incumbent, above 0 to 1."""
+    patience: int = 20
+    """Races without a new incumbent after which the refinement ends, at least 1."""
+    selection_share: float = 0.3
+    """Share of the documents kept for the selection among the finalists, above 0 to 1; at least one document."""
+    selection_windows: int = 6
+    """Windows of those documents on which each finalist is scored, at least 1."""
+    num_finalist_seeds: int = 2
+    """Best seeds among the finalists, at least 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, num_scores=1, seed_windows=1, population_size=4, num_knots=2, generations_per_window=1)
+        _check_whole(self, num_mutations=0, num_crossovers=0, max_attempts=1, race_rounds=2, patience=1)
+        _check_whole(self, selection_windows=1, num_finalist_seeds=1)
+        for name in ("explore_share", "averaged_share", "mutation_probability", "significance", "selection_share"):
+            _check_share(self, name)
+        _check_sigma(self.sigma)
+
+
+@dataclass(frozen=True)
+class LongRope2Settings(Settings):
+    """Algorithms 1 and 2 of LongRoPE2 (arXiv 2502.20082, appendix B)."""
+
+    strategy: ClassVar[str] = "longrope2"
+
+    upper_ratio: float = 2.0
+    """Largest rescale factor as a multiple of the extension ratio s, at least 1 (paper: 2)."""
+    population_size: int = 64
+    """Candidates of the first generation, at least 2 (paper: 64)."""
+    num_iterations: int = 40
+    """Generations bred after the first, 0 or more (paper: 40)."""
+    num_parents: int = 32
+    """Best candidates, each of which is mutated once per generation, 1 to population_size (not in the paper)."""
+    mutation_probability: float = 0.3
+    """Probability that a mutation redraws a factor right of the critical dimension, above 0 to 1 (paper: 0.3)."""
+    max_attempts: int = 20
+    """Draws of a new candidate before giving up on it, at least 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, population_size=2, num_iterations=0, num_parents=1, max_attempts=1)
+        _check_share(self, "mutation_probability")
+        _check_parents(self.num_parents, self.population_size)
+
+
+KINDS = (PaperSettings, CmaSettings, HybridSettings, LongRope2Settings)
+SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in KINDS}
 
 # Keys of the JSON files in the official repository (microsoft/LongRoPE, evolution/default_hyper_params), which its code
 # multiplies by `evo_scale` and cuts to whole numbers, the number of iterations included.
@@ -161,9 +250,11 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and (whole or isinstance(value, float)):
         return float(value)
+    if kind is bool and isinstance(value, bool):
+        return value
     if kind == tuple[int, ...] and isinstance(value, list) and all(type(item) is int for item in value):
         return tuple(value)
-    wanted = {int: "a whole number", float: "a number"}.get(kind, "a list of whole numbers")
+    wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a list of whole numbers")
     raise ValueError(f"{key} must be {wanted}, got {value!r}")
 
 
@@ -182,6 +273,19 @@ def _check_whole(settings: Settings, **least: int) -> None:
     for name, minimum in least.items():
         if (value := getattr(settings, name)) < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {value}; see the defaults for sound values")
+
+
+def _check_parents(num_parents: int, population_size: int) -> None:
+    if num_parents > population_size:
+        raise ValueError(
+            f"num_parents must be at most population_size ({population_size}), got {num_parents}; "
+            "lower it or raise population_size"
+        )
+
+
+def _check_sigma(sigma: float) -> None:
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"sigma must be finite and above 0, got {sigma}; 0.1 changes lambda by about 10 %")
 
 
 def _check_share(settings: Settings, name: str) -> None:

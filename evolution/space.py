@@ -12,22 +12,30 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rope.attention_factor import yarn
+
 START_TOKEN_CHOICES = (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256)
+ATTENTION_RESOLUTION = 1000
+"""Grid steps per 1.0 of the attention factor."""
 
 
 @dataclass(frozen=True)
 class Genome:
-    """One point of the space: rescale factors and start tokens."""
+    """One point of the space: rescale factors, start tokens and, where it is searched, the attention factor."""
 
     steps: tuple[int, ...]
     """Rescale factors in grid steps, length P: `lambda_i = steps_i * step`."""
     start_tokens: int = 0
     """n_hat: positions below it keep the original RoPE (LongRoPE eq. 3), in tokens."""
+    attention: int | None = None
+    """Attention factor in grid steps, relative to the pre-trained one; None: a policy fixes it."""
+    critical_dimension: int | None = None
+    """Pair below which the factors follow NTK (LongRoPE2 d_rcd); None: all factors are free."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Non-decreasing rescale factors in [1, upper_ratio * scale] and start tokens from a list.
+    """Non-decreasing rescale factors in [1, upper_ratio * scale], start tokens from a list, maybe an attention factor.
 
     Raises:
         ValueError: a value is out of range; the message names the argument and the rule.
@@ -43,6 +51,10 @@ class Space:
     """Largest lambda as a multiple of s (LongRoPE table 4: 1.25)."""
     start_token_choices: tuple[int, ...] = START_TOKEN_CHOICES
     """Values n_hat may take, in tokens, rising."""
+    search_attention: bool = False
+    """Whether the attention factor is a gene, from 1 to twice as far above 1 as YaRN's; else a policy fixes it."""
+    critical_dimensions: tuple[int, int] | None = None
+    """First and last pair that may be the critical dimension (LongRoPE2: ten periods and one period in training)."""
 
     def __post_init__(self) -> None:
         if self.num_pairs < 2:
@@ -59,6 +71,11 @@ class Space:
         choices = self.start_token_choices
         if not choices or choices[0] < 0 or any(a >= b for a, b in pairwise(choices)):
             raise ValueError(f"start_token_choices must be rising tokens from 0 up, got {choices}; [0] turns them off")
+        if self.critical_dimensions and not 0 <= self.critical_dimensions[0] <= self.critical_dimensions[1]:
+            raise ValueError(
+                f"critical_dimensions must be two pairs from 0 up, the lower first, got {self.critical_dimensions}; "
+                "is the original length right?"
+            )
 
     @property
     def resolution(self) -> int:
@@ -80,11 +97,27 @@ class Space:
         """The step nearest to s; it decodes to s itself, so PI is on the grid for every ratio of lengths."""
         return round(self.scale * self.resolution)
 
-    def encode(self, lambdas: Sequence[float] | NDArray[np.float64], start_tokens: int = 0) -> Genome:
-        """Return the grid genome nearest to rescale factors of shape (P,): rounded, clipped, made non-decreasing.
+    @property
+    def attention_upper(self) -> int:
+        """Largest step of the attention factor; the smallest is `ATTENTION_RESOLUTION`, a factor of 1."""
+        return math.ceil((2 * yarn(self.scale) - 1) * ATTENTION_RESOLUTION)
+
+    def encode(
+        self,
+        lambdas: Sequence[float] | NDArray[np.float64],
+        start_tokens: int = 0,
+        attention_factor: float | None = None,
+    ) -> Genome:
+        """Return the nearest genome: rounded and clipped to the grid, rescale factors made non-decreasing.
+
+        Args:
+            lambdas: rescale factors, shape (P,).
+            start_tokens: n_hat, in tokens.
+            attention_factor: relative to the pre-trained one, given if and only if it is searched.
 
         Raises:
-            ValueError: wrong shape, a value that is not finite, or start tokens outside the choices.
+            ValueError: wrong shape, a value that is not finite, start tokens outside the choices, or an attention
+                factor that is missing or too many.
         """
         values = np.asarray(lambdas, dtype=np.float64)
         if values.shape != (self.num_pairs,) or not np.all(np.isfinite(values)):
@@ -97,15 +130,36 @@ class Space:
                 f"start_tokens must be one of {self.start_token_choices}, got {start_tokens}; "
                 "add it to start_token_choices"
             )
+        if (attention_factor is not None) != self.search_attention:
+            raise ValueError(
+                f"attention_factor must be given if and only if search_attention is on, got {attention_factor} with "
+                f"search_attention {self.search_attention}; leave it out or switch search_attention"
+            )
         steps = np.clip(np.rint(values * self.resolution), self.lower, self.upper)
-        return Genome(tuple(int(step) for step in np.maximum.accumulate(steps)), start_tokens)
+        attention = None if attention_factor is None else self._attention_step(attention_factor)
+        return Genome(tuple(int(step) for step in np.maximum.accumulate(steps)), start_tokens, attention)
 
     def decode(self, genome: Genome) -> NDArray[np.float64]:
         """Return the rescale factors, shape (P,), as the floats nearest to their decimals: 115 steps are 1.15."""
         steps = np.array(genome.steps)
         return np.where(steps == self.scale_step, self.scale, steps / self.resolution)
 
+    def decode_attention(self, genome: Genome) -> float | None:
+        """Return the attention factor relative to the pre-trained one, None if a policy fixes it."""
+        return None if genome.attention is None else genome.attention / ATTENTION_RESOLUTION
+
     def contains(self, genome: Genome) -> bool:
-        """Whether a genome has P non-decreasing steps within the bounds and allowed start tokens."""
+        """Whether a genome has P non-decreasing steps within the bounds and all else as the space allows."""
         ordered = all(a <= b for a, b in pairwise((self.lower, *genome.steps, self.upper)))
-        return ordered and len(genome.steps) == self.num_pairs and genome.start_tokens in self.start_token_choices
+        known = genome.start_tokens in self.start_token_choices
+        return ordered and len(genome.steps) == self.num_pairs and known and self._allows(genome.attention)
+
+    def _allows(self, attention: int | None) -> bool:
+        if attention is None or not self.search_attention:
+            return attention is None and not self.search_attention
+        return ATTENTION_RESOLUTION <= attention <= self.attention_upper
+
+    def _attention_step(self, attention_factor: float) -> int:
+        if not math.isfinite(attention_factor):
+            raise ValueError(f"attention_factor must be finite, got {attention_factor}; try 1.0")
+        return min(max(round(attention_factor * ATTENTION_RESOLUTION), ATTENTION_RESOLUTION), self.attention_upper)

@@ -7,13 +7,27 @@ from ..settings import Settings
 from ..space import Genome, Space
 from .base import Evaluation, Request, Strategy
 from .cma import CmaStrategy
+from .hybrid import HybridStrategy
+from .longrope2 import LongRope2Strategy
 from .paper import PaperStrategy
 
-__all__ = ["STRATEGIES", "CmaStrategy", "Evaluation", "PaperStrategy", "Request", "Strategy", "build_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "CmaStrategy",
+    "Evaluation",
+    "HybridStrategy",
+    "LongRope2Strategy",
+    "PaperStrategy",
+    "Request",
+    "Strategy",
+    "build_strategy",
+]
 
 STRATEGIES: dict[str, Callable[[Any, Space, Mapping[str, Genome], int, int], Strategy]] = {
     "paper": PaperStrategy,
     "cma": CmaStrategy,
+    "hybrid": HybridStrategy,
+    "longrope2": LongRope2Strategy,
 }
 
 

@@ -66,7 +66,7 @@ class Evaluation:
 
 def genome_from_dict(payload: Mapping[str, Any]) -> Genome:
     """Undo `dataclasses.asdict` of a genome, also after a trip through JSON."""
-    return Genome(tuple(payload["steps"]), payload["start_tokens"])
+    return Genome(**{**payload, "steps": tuple(payload["steps"])})
 
 
 class Strategy(Protocol):
@@ -100,6 +100,15 @@ class Strategy(Protocol):
     def ask(self) -> list[Request]: ...
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None: ...
+
+    @property
+    def num_final_scores(self) -> int:
+        """Scores that the last generation asks for at most, to be kept in hand until then."""
+        ...
+
+    def finish(self) -> None:
+        """Drop what is pending and make the next generation the last, because the budget ends."""
+        ...
 
     def state(self) -> dict[str, Any]: ...
 

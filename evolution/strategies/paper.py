@@ -2,14 +2,14 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from deap import base, tools
 from numpy.random import PCG64, Generator
 
 from ..operators import crossover, distinct, mutate
-from ..settings import PaperSettings
+from ..settings import LongRope2Settings, PaperSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_answer, check_seeds, genome_from_dict
 
@@ -45,6 +45,8 @@ class PaperState:
     """One record per generation."""
     rng: dict[str, Any]
     """State of the bit generator."""
+    finished: bool = False
+    """Whether the budget ended the search early."""
 
 
 class PaperStrategy:
@@ -57,7 +59,12 @@ class PaperStrategy:
     """
 
     def __init__(
-        self, settings: PaperSettings, space: Space, seeds: Mapping[str, Genome], num_documents: int, seed: int
+        self,
+        settings: PaperSettings | LongRope2Settings,
+        space: Space,
+        seeds: Mapping[str, Genome],
+        num_documents: int,
+        seed: int,
     ) -> None:
         check_seeds(space, seeds, num_documents)
         if len(set(seeds.values())) > settings.population_size:
@@ -87,7 +94,15 @@ class PaperStrategy:
 
     @property
     def done(self) -> bool:
-        return self.generation >= self.num_generations
+        return self._state.finished or self.generation >= self.num_generations
+
+    @property
+    def num_final_scores(self) -> int:
+        return 0
+
+    def finish(self) -> None:
+        """End the search here: its best is scored on all documents already."""
+        self._state, self._pending = replace(self._state, finished=True), None
 
     @property
     def best(self) -> Evaluation | None:
@@ -135,6 +150,7 @@ class PaperStrategy:
             seen=tuple(genome_from_dict(genome) for genome in state["seen"]),
             logbook=tuple(state["logbook"]),
             rng=_state_of(_generator(state["rng"])),
+            finished=state["finished"],
         )
         self._pending = None
         self._hall_of_fame.clear()
@@ -161,9 +177,11 @@ class PaperStrategy:
             first, second = rng.choice(len(parents), size=2, replace=False)
             return self._toolbox.mate(parents[first], parents[second], rng=rng)
 
-        for _ in range(self._settings.num_mutations):
+        settings = self._settings
+        assert isinstance(settings, PaperSettings), "LongRoPE2 breeds in its own way"
+        for _ in range(settings.num_mutations):
             brood.add("mutation", mutant)
-        for _ in range(self._settings.num_crossovers):
+        for _ in range(settings.num_crossovers):
             # Parents too few or too alike to cross give a mutation instead, as in the authors' code.
             if len(parents) < 2 or not brood.add("crossover", child):
                 brood.add("mutation", mutant)

@@ -1,5 +1,6 @@
 """Flags and files come from one definition; bad input is one sentence and exit code 2, and nothing is lost."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
@@ -124,6 +125,27 @@ def test_bad_search_input_is_one_sentence(
     assert not (tmp_path / "run" / "factors.json").exists()
 
 
+def test_the_default_search_stays_within_its_tokens(model_folder: Path, tokens: Path, tmp_path: Path, run: Run) -> None:
+    named = {"model": model_folder, "tokenized": tokens, "target-length": 128, "samples": 3, "output-dir": tmp_path}
+    arguments = [str(part) for name, value in named.items() for part in (f"--{name}", value)]
+    code, out, err = run("search", *arguments, "--max-scored-tokens", 128 * 80)
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert 60 < len(rows) <= 80
+    origins = [row["origin"] for row in rows]
+    assert {"seed:pi", "seed:ntk", "seed:yarn", "seed:yarn+attention", "seed:llama3", "cma"} <= set(origins)
+    factors = json.loads((tmp_path / "factors.json").read_text())
+    final = [row for row in rows if row["generation"] == rows[-1]["generation"]]
+    losses: dict[tuple[object, ...], float] = {}
+    for row in final:
+        key = (row["attention"], row["start_tokens"], *row["steps"])
+        losses[key] = losses.get(key, 0.0) + row["nats"]
+    best = min(losses, key=lambda key: losses[key])
+    assert (round(1000 * factors["attention_factor"]), factors["start_tokens"]) == best[:2]
+    code, _, err = run("search", *arguments, "--max-scored-tokens", 128 * 20)
+    assert code == 2 and "num_scores must be at least" in err
+
+
 @pytest.mark.parametrize(
     ("lambdas", "message"),
     [
@@ -135,8 +157,6 @@ def test_bad_search_input_is_one_sentence(
 def test_bad_factors_are_one_sentence(
     model_folder: Path, tokens: Path, tmp_path: Path, run: Run, lambdas: list[float], message: str
 ) -> None:
-    import json
-
     payload = {"format": "longrope-factors", "version": 1, "lambdas": lambdas, "original_length": 32}
     payload |= {"target_length": 128, "theta": 1e4, "rotary_dim": 16}
     (tmp_path / "factors.json").write_text(json.dumps(payload))

@@ -5,7 +5,7 @@ import torch
 from longrope.evaluation import objective as objective_module
 from longrope.evaluation.batching import Batcher
 from longrope.evaluation.loss import token_nats
-from longrope.evaluation.objective import PerplexityObjective
+from longrope.evaluation.objective import PerplexityObjective, window_pool
 from longrope.rope import RescaleFactors, install
 
 
@@ -54,6 +54,14 @@ def test_a_failing_candidate_leaves_the_others_their_scores(llama, random_data, 
 def test_documents_shorter_than_the_target_are_refused_by_name(llama, make_data):
     with install(llama) as installation, pytest.raises(ValueError, match=r"at least 64 tokens, got doc1 with 63"):
         PerplexityObjective(llama, installation, make_data([64, 63]).documents, 64, 1)
+
+
+def test_windows_are_spread_over_the_documents_behind_their_opening_and_first_windows_come_first(make_data):
+    documents = make_data([20, 14]).documents
+    pool = window_pool(documents, length=8, count=3, opening=1)
+    first, second = (document.ids.tolist() for document in documents)
+    starts = [(first, 0), (second, 0), (first, 6), (second, 3), (first, 12), (second, 6)]
+    assert pool.tolist() == [ids[:1] + ids[start + 1 : start + 8] for ids, start in starts]
 
 
 def limited_memory(limit, sizes):

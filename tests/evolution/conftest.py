@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from longrope.evolution import (
+    Budget,
     CmaSettings,
     Genome,
+    HybridSettings,
+    LongRope2Settings,
     PaperSettings,
     RunFolder,
     SearchResult,
@@ -27,15 +30,27 @@ from longrope.rope.factors import RescaleFactors
 
 NUM_DOCUMENTS = 3
 SPACE = Space(num_pairs=6, scale=4.0)
-SEEDS = {
-    "pi": SPACE.encode([4.0] * 6),
-    "ntk": SPACE.encode([4.0 ** (i / 5) for i in range(6)]),
-    "yarn": SPACE.encode([1.0, 1.0, 1.5, 2.5, 4.0, 4.0]),
+SEED_LAMBDAS = {
+    "pi": [4.0] * 6,
+    "ntk": [4.0 ** (i / 5) for i in range(6)],
+    "yarn": [1.0, 1.0, 1.5, 2.5, 4.0, 4.0],
 }
+SEEDS = {name: SPACE.encode(lambdas) for name, lambdas in SEED_LAMBDAS.items()}
 TARGET = (100, 120, 170, 300, 430, 480)
 SETTINGS: dict[str, Settings] = {
     "paper": PaperSettings(population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4),
-    "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3),
+    "longrope2": LongRope2Settings(population_size=8, num_iterations=4, num_parents=5),
+    "hybrid": HybridSettings(
+        num_scores=66,
+        seed_windows=2,
+        windows_per_document=4,
+        population_size=4,
+        num_knots=3,
+        explore_share=0.6,
+        race_rounds=3,
+        selection_windows=2,
+    ),
+    "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3, windows_per_document=2),
 }
 
 
@@ -70,20 +85,36 @@ class ToyObjective:
 
     def _one(self, candidate: RescaleFactors, document: int) -> ToyScore:
         distance = np.abs(np.rint(candidate.lambdas * 100) - np.array(TARGET) - 5 * document)
-        return ToyScore(nats=float(distance.sum() + candidate.start_tokens))
+        attention = abs(round(1000 * candidate.attention_factor) - 1100)
+        return ToyScore(nats=float(distance.sum() + candidate.start_tokens + attention))
 
 
 def build(genome: Genome) -> RescaleFactors:
-    return RescaleFactors(SPACE.decode(genome), 256, 1024, 10000.0, 12, start_tokens=genome.start_tokens)
+    attention = SPACE.decode_attention(genome) or 1.1
+    return RescaleFactors(
+        SPACE.decode(genome), 256, 1024, 10000.0, 12, attention_factor=attention, start_tokens=genome.start_tokens
+    )
 
 
 def new_strategy(name: str, seed: int = 7) -> Strategy:
-    return build_strategy(SETTINGS[name], SPACE, SEEDS, NUM_DOCUMENTS, seed)
+    settings = SETTINGS[name]
+    space = settings.space(SPACE.num_pairs, SPACE.scale)
+    space = replace(space, critical_dimensions=(2, 4))
+    attention = 1.0 if space.search_attention else None
+    seeds = {seed_name: space.encode(lambdas, 0, attention) for seed_name, lambdas in SEED_LAMBDAS.items()}
+    return build_strategy(settings, space, seeds, NUM_DOCUMENTS, seed)
 
 
-def run_toy(name: str, path: Path, objective: ToyObjective, resume: bool = False, seed: int = 7) -> SearchResult:
+def run_toy(
+    name: str,
+    path: Path,
+    objective: ToyObjective,
+    resume: bool = False,
+    seed: int = 7,
+    budget: Budget | None = None,
+) -> SearchResult:
     with RunFolder(path, {"strategy": name, "seed": seed}, resume=resume) as folder:
-        return run_search(new_strategy(name, seed), objective, folder, build)
+        return run_search(new_strategy(name, seed), objective, folder, build, budget=budget)
 
 
 def trace(path: Path) -> list[object]:

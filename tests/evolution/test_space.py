@@ -16,23 +16,26 @@ def spaces() -> st.SearchStrategy[Space]:
         scale=st.floats(1.1, 200),
         step=st.sampled_from([0.01, 0.005, 0.002, 0.1, 0.0001]),
         upper_ratio=st.floats(1, 2),
+        search_attention=st.booleans(),
     )
 
 
 @given(spaces(), st.data())
 def test_encoding_anything_finite_gives_a_genome_inside(space: Space, data: st.DataObject):
     lambdas = data.draw(st.lists(st.floats(-1e3, 1e3), min_size=space.num_pairs, max_size=space.num_pairs))
-    genome = space.encode(lambdas)
+    attention = data.draw(st.floats(-10, 10)) if space.search_attention else None
+    genome = space.encode(lambdas, attention_factor=attention)
     assert space.contains(genome)
     decoded = space.decode(genome)
     assert np.all(np.diff(decoded) >= 0) and decoded[0] >= 1
-    assert space.encode(decoded) == genome
+    assert space.encode(decoded, attention_factor=space.decode_attention(genome)) == genome
 
 
 @given(spaces())
 def test_one_and_the_extension_ratio_are_on_the_grid_exactly(space: Space):
     ends = [1.0] + [space.scale] * (space.num_pairs - 1)
-    assert space.decode(space.encode(ends)).tolist() == ends
+    attention = 1.0 if space.search_attention else None
+    assert space.decode(space.encode(ends, attention_factor=attention)).tolist() == ends
 
 
 def test_decoded_factors_are_the_floats_nearest_to_their_decimals():
@@ -65,6 +68,24 @@ def test_genomes_outside_are_not_contained(genome: Genome):
     space = Space(num_pairs=3, scale=4.0)
     assert space.contains(Genome((100, 200, 500), start_tokens=256))
     assert not space.contains(genome)
+
+
+def test_the_attention_factor_is_a_gene_only_where_it_is_searched():
+    fixed, searched = Space(3, 8.0), Space(3, 8.0, search_attention=True)
+    yarn = 0.1 * np.log(8) + 1
+    genome = searched.encode([1.0, 2.0, 8.0], attention_factor=yarn)
+    assert genome.attention == 1208 and searched.decode_attention(genome) == 1.208
+    assert searched.decode_attention(searched.encode([1.0] * 3, attention_factor=9.0)) == pytest.approx(
+        2 * yarn - 1, abs=1e-3
+    )
+    assert searched.contains(genome) and not fixed.contains(genome)
+    assert not searched.contains(Genome(genome.steps)) and not searched.contains(Genome(genome.steps, 0, 999))
+    assert fixed.decode_attention(fixed.encode([1.0] * 3)) is None
+    for space, attention in ((fixed, 1.1), (searched, None)):
+        with pytest.raises(ValueError, match="attention_factor must be given if and only if"):
+            space.encode([1.0] * 3, attention_factor=attention)
+    with pytest.raises(ValueError, match="attention_factor must be finite"):
+        searched.encode([1.0] * 3, attention_factor=float("nan"))
 
 
 def test_genomes_hash_and_travel_through_json_exactly():

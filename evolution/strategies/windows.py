@@ -1,0 +1,47 @@
+"""Which windows a search draws from, and which it keeps for the choice among its finalists.
+
+Window w of document d has the index `w * num_documents + d`.
+"""
+
+from collections.abc import Sequence
+
+from numpy.random import Generator
+
+
+class Deck:
+    """Windows in random order, each drawn once before any is drawn again."""
+
+    def __init__(self, windows: Sequence[int], rng: Generator) -> None:
+        self._windows, self._rng = tuple(windows), rng
+        self._left: list[int] = []
+
+    def draw(self, count: int) -> tuple[int, ...]:
+        """Return some windows, all different as long as there are so many."""
+        drawn: list[int] = []
+        while len(drawn) < min(count, len(self._windows)):
+            if not self._left:
+                self._left = [int(window) for window in self._rng.permutation(self._windows)]
+            window = next((one for one in self._left if one not in drawn), self._left[0])
+            self._left.remove(window)
+            if window not in drawn:
+                drawn.append(window)
+        return tuple(sorted(drawn))
+
+
+def split(num_documents: int, windows_per_document: int, selection_share: float) -> tuple[list[int], list[int]]:
+    """Return the windows to search on and those for selection: of other documents, first windows first.
+
+    Raises:
+        ValueError: there are fewer than two documents.
+    """
+    if num_documents < 2:
+        raise ValueError(
+            f"num_documents must be at least 2, got {num_documents}; the winner is chosen on documents that the search "
+            "did not see: raise --samples"
+        )
+    num_selection = min(max(round(selection_share * num_documents), 1), num_documents - 1)
+    first = num_documents - num_selection
+    places = [(window, document) for window in range(windows_per_document) for document in range(num_documents)]
+    windows = [(window * num_documents + document, document) for window, document in places]
+    search = [index for index, document in windows if document < first]
+    return search, [index for index, document in windows if document >= first]

@@ -1,0 +1,75 @@
+"""A model of what a search meets: a smooth optimum, documents that each pull to a side, and few of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from longrope.evolution import Evaluation, Genome, Request, Settings, Space, Strategy, build_strategy
+
+NUM_PAIRS, SCALE, NUM_DOCUMENTS = 32, 8.0, 12
+POSITION = np.linspace(0, 1, NUM_PAIRS)
+BEST = np.log(SCALE) * np.clip(1.25 * POSITION - 0.1, 0, 1.1) ** 1.7
+WEIGHT = 0.02 * np.exp(-(((POSITION - 0.6) / 0.35) ** 2))
+BEST_ATTENTION = 1.15
+
+
+@dataclass
+class Toy:
+    """Loss of a genome on a window: difficulty of the window, and distances to an optimum of its own."""
+
+    space: Space
+    windows_per_document: int
+    spread: float = 0.25
+
+    def optimum(self, window: int | None) -> np.ndarray:
+        """Log lambda that is best on a window (None: on all): documents pull smoothly to random sides."""
+        if window is None:
+            return BEST
+        pull = np.random.default_rng((1, window % NUM_DOCUMENTS)).normal(size=5)
+        own = np.random.default_rng((2, window)).normal(size=5)
+        knots = np.linspace(0, 1, 5)
+        return BEST + self.spread * np.interp(POSITION, knots, (pull + own) / np.sqrt(2))
+
+    def loss(self, genome: Genome, window: int | None = None) -> float:
+        """Return nats per token on a window; None: expected over documents never seen, up to a constant."""
+        distance = np.log(self.space.decode(genome)) - self.optimum(window)
+        attention = self.space.decode_attention(genome) or BEST_ATTENTION
+        difficulty = 0.0 if window is None else float(np.random.default_rng((3, window)).normal(0, 0.3))
+        start = 1e-4 * genome.start_tokens
+        return 2 + difficulty + float(WEIGHT @ distance**2) + (attention - BEST_ATTENTION) ** 2 + start
+
+    def seeds(self) -> Mapping[str, Genome]:
+        """PI, NTK and a YaRN-like ramp, each with the attention factor 1 where that is searched."""
+        attention = 1.0 if self.space.search_attention else None
+        ramp = np.clip((POSITION - 0.3) / 0.4, 0, 1)
+        lambdas = {"pi": np.full(NUM_PAIRS, SCALE), "ntk": SCALE**POSITION, "yarn": 1 / (ramp / SCALE + 1 - ramp)}
+        return {name: self.space.encode(values, 0, attention) for name, values in lambdas.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found, and what it cost."""
+
+    heldout: float
+    num_scores: int
+    strategy: Strategy
+
+
+def benchmark(settings: Settings, num_documents: int, seed: int) -> Outcome:
+    """Run a search on the toy; return its excess over the least held-out loss, and its scores."""
+    toy = Toy(settings.space(NUM_PAIRS, SCALE), settings.windows_per_document)
+    strategy = build_strategy(settings, toy.space, toy.seeds(), num_documents, seed)
+    scored: dict[tuple[Genome, int], float] = {}
+
+    def answer(request: Request) -> Evaluation:
+        for window in request.documents:
+            if (request.genome, window) not in scored:
+                scored[request.genome, window] = toy.loss(request.genome, window)
+        nats = tuple(scored[request.genome, window] for window in request.documents)
+        return Evaluation(request, nats, (1,) * len(nats))
+
+    while not strategy.done:
+        strategy.tell([answer(request) for request in strategy.ask()])
+    assert strategy.best is not None
+    return Outcome(toy.loss(strategy.best.genome) - 2, len(scored), strategy)
