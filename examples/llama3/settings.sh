@@ -8,8 +8,8 @@ MODEL=${MODEL:-meta-llama/Meta-Llama-3-8B}
 DATA=${DATA:-data/pg19-validation-llama3}
 # Evaluation documents; of the same folder, those that the search did not see.
 EVAL_DATA=${EVAL_DATA:-$DATA}
-# Settings of the search: smooth (1/30 of the paper's scores), longrope (the paper), or a file.
-HYPER_PARAMS=${HYPER_PARAMS:-smooth}
+# Settings of the search: hybrid (1/20 of the paper's scores), longrope (the paper), longrope2, or a file.
+HYPER_PARAMS=${HYPER_PARAMS:-hybrid}
 length_of='import sys, transformers; print(transformers.AutoConfig.from_pretrained(sys.argv[1]).max_position_embeddings)'
 TARGET_LENGTH=${TARGET_LENGTH:-$((16 * $(python -c "$length_of" "$MODEL")))} # Llama-3-8B: 8k to 128k
 OUTPUT=${OUTPUT:-runs/$(basename "$MODEL")-$TARGET_LENGTH}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def test_operations_are_those_that_torch_counts(make_llama: Callable[..., LlamaF
     length = 64
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=torch.zeros(1, length, dtype=torch.long))
-    config = model.config
+    config: Any = model.config
     causal_half = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * length**2
     norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
     assert forward_flops(model, length) == counter.get_total_flops() - causal_half + 2 * norms * length
