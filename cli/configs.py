@@ -98,13 +98,15 @@ class EvaluateConfig:
     """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
     out."""
     lengths: tuple[int, ...]
-    """Context lengths, in tokens; methods are built for the longest."""
+    """Context lengths, in tokens; methods are built for the longest, or for the factors' target if that is longer."""
     output_dir: str
     """Folder for results.json, table.md and plots; finished cells are kept in cells.jsonl and not run again."""
     methods: tuple[str, ...] = ("none", "linear", "ntk", "yarn", "llama3")
     """Baselines, e.g. yarn or yarn:beta_fast=16,beta_slow=2."""
     factors: tuple[str, ...] = ()
     """Factor files or run folders, as PATH or NAME=PATH (default name: longrope)."""
+    csv_attention_factor: float | str = "su"
+    """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, passkey."""
     original_length: int | None = None
@@ -147,11 +149,13 @@ class ExportConfig:
     factors: str
     """Factor file, run folder, or published:NAME."""
     output_dir: str
-    """Folder (for gguf: file) to write; must not exist yet."""
+    """Folder (for gguf: file) to write; an earlier export in it is replaced, anything else is refused."""
     format: Literal["hf", "gguf", "vllm", "sglang"] = "hf"
     """hf: a folder for Transformers; vllm, sglang: the same and the command line to serve it; gguf: for llama.cpp."""
     weights: Literal["copy", "link", "none"] = "copy"
     """Copy the weights into the folder, link to them, or leave them out."""
+    target_length: int | None = None
+    """Context length of factors from a CSV, which holds none, in tokens."""
     short_factors: str | None = None
     """Factors for inputs up to the original length (default: the same factors for all lengths, safe with a cache)."""
     results: str | None = None

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
 
-from ..evaluation.model import load_model, pick_attention, pick_device, pick_dtype
+from ..evaluation.model import load_model, pick_attention, pick_device, pick_dtype, read_config
 from ..evaluation.results import versions
 from ..rope import install
 from ..rope.describe import RopeDescription, describe_rope, probe_model
@@ -29,7 +28,7 @@ def run(config: DoctorConfig) -> None:
         facts = {"model": f"{config.model}, {model.num_parameters() / 1e6:.1f} M parameters"}
         description, probed = describe_rope(model, config.original_length), "the model"
     else:
-        settings = _read_config(config.model)
+        settings = read_config(config.model)
         model, facts = probe_model(settings), {"model": f"{config.model}, config only"}
         description, probed = describe_rope(settings, config.original_length), "a small random model of this config"
     kernel = pick_attention(config.attn_implementation, description.model_type, config.dtype, device)
@@ -86,13 +85,6 @@ def _has_weights(model: str) -> bool:
     """Whether there are weights to load; a hub id is taken to have them."""
     folder = Path(model).expanduser()
     return not folder.exists() or any(path for pattern in WEIGHTS for path in folder.glob(pattern))
-
-
-def _read_config(model: str) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(Path(model).expanduser())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model must be a folder with config.json or a hub id, got {model}: {error}") from error
 
 
 def _print(facts: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """`longrope evaluate`: methods x lengths x tasks under one protocol; results.json, a table and plots."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
 from ..evaluation.results import provenance, write_results
 from ..evaluation.task import Task
-from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
 from ..evolution import search_curve
 from ..rope import (
     Method,
@@ -40,7 +39,11 @@ def run(config: EvaluateConfig) -> None:
     geometry = rope_geometry(model, config.original_length)
     methods = _methods(config, geometry)
     min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
-    data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=_searched_documents(methods))
+    searched = {name: one.searched_documents for name, one in methods.items() if isinstance(one, RescaleFactors)}
+    for name in (name for name, documents in searched.items() if not documents):
+        print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
+    data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=set().union(*searched.values()))
+    check_tokenizer(data, tokenizer)
     tasks = [_task(name, config, tokenizer, data) for name in config.tasks]
     origin = provenance(
         model, config.model, {task.name: task.protocol() for task in tasks}, config=asdict(config), seed=config.seed
@@ -66,25 +69,26 @@ def _check(config: EvaluateConfig) -> None:
         raise ValueError(f"lengths must be at least one number of 2 or more tokens, got {list(config.lengths)}")
     if unknown := set(config.tasks) - set(TASKS):
         raise ValueError(f"tasks must be among {', '.join(TASKS)}, got {', '.join(sorted(unknown))}")
+    for name, least in (("samples", 1), ("passkey_depths", 1), ("passkey_trials", 1), ("batch_size", 1), ("seed", 0)):
+        if (value := getattr(config, name)) < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _methods(config: EvaluateConfig, geometry: RopeGeometry) -> dict[str, Method | RescaleFactors]:
-    """Return baselines built for the longest length, then the factor files, by the names they are reported under."""
-    factor = max(1.0, max(config.lengths) / geometry.original_length)
-    methods: dict[str, Method | RescaleFactors] = {spec: build_method(spec, factor) for spec in config.methods}
+    """Return baselines, then the factor files, by the names they are reported under.
+
+    Baselines are built for the longest length, or for the target of the factors if that is longer: one ratio for all.
+    """
+    found: dict[str, RescaleFactors] = {}
     for spec in config.factors:
         name, equals, path = spec.rpartition("=")
         name = name if equals else "longrope"
-        if name in methods:
+        if name in found or name in config.methods:
             raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
-        methods[name] = read_factors(path, geometry, max(config.lengths))
-    return methods
-
-
-def _searched_documents(methods: Mapping[str, Method | RescaleFactors]) -> set[str]:
-    """Return the digests of the documents that any of the factors were searched on: no one is judged on those."""
-    factors = [method for method in methods.values() if isinstance(method, RescaleFactors)]
-    return {digest for one in factors for digest in one.provenance.get("data", {}).get("documents", {}).values()}
+        found[name] = read_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
+    target = max([*config.lengths, *(factors.target_length for factors in found.values())])
+    factor = max(1.0, target / geometry.original_length)
+    return {spec: build_method(spec, factor) for spec in config.methods} | found
 
 
 def _task(name: str, config: EvaluateConfig, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments) -> Task:

@@ -4,12 +4,13 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from ..evaluation.model import load_model
+from ..evaluation.model import load_model, read_config
 from ..evaluation.objective import PerplexityObjective
 from ..evaluation.report.table import render_tables
 from ..evaluation.results import read_results
-from ..evaluation.tokenized import load_tokenized
+from ..evaluation.tokenized import check_tokenizer, load_tokenized
 from ..rope import RescaleFactors, install, read_factors
+from ..rope.describe import describe_rope
 from ..rope.export import export_hf
 from ..rope.export.gguf import export_gguf
 from ..rope.export.model_card import model_card
@@ -28,25 +29,27 @@ class Rescored(NamedTuple):
 
 def run(config: ExportConfig) -> None:
     """Write the export and say what it is and how to load it."""
-    found = read_factors(config.factors)
-    rescored = _rescore(config, found) if found.start_tokens else None
-    factors = found.without_start_tokens()
-    if rescored is not None:
-        print(_explain(found, rescored))
     output = Path(config.output_dir)
     if config.format == "gguf":
-        export_gguf(config.model, factors, output)
+        export_gguf(config.model, read_factors(config.factors), output)
         print(f"saved: {output}, for llama.cpp")
         return
-    short = read_factors(config.short_factors) if config.short_factors else None
+    geometry = describe_rope(read_config(config.model)).geometry
+    found = read_factors(config.factors, geometry, config.target_length)
+    short = (
+        read_factors(config.short_factors, geometry, config.target_length, short=True) if config.short_factors else None
+    )
     table = render_tables(read_results(config.results).rows) if config.results else None
-    if table and rescored is not None:
-        table += "\n" + _explain(found, rescored) + "\n"
+    factors = found.without_start_tokens()
+    if found.start_tokens:
+        note = _explain(found, _rescore(config, found))
+        print(note)
+        table = f"{table}\n{note}\n" if table else f"{note}\n"
     card = model_card(factors, config.model, table)
     export_hf(config.model, factors, output, config.weights, short, card)
     print(f"saved: {output}, load it with AutoModelForCausalLM.from_pretrained({str(output)!r})")
     if config.format in COMMANDS:
-        serving = COMMANDS[config.format](output, factors)
+        serving = COMMANDS[config.format](output, factors, config.model if config.weights == "none" else None)
         print(serving.command + (f"\nwarning: {serving.warning}" if serving.warning else ""))
 
 
@@ -57,8 +60,9 @@ def _rescore(config: ExportConfig, factors: RescaleFactors) -> Rescored:
             f"tokenized must name documents when factors have start tokens, got none for n_hat = "
             f"{factors.start_tokens}; no export format can express start tokens, so the factors are scored without them"
         )
-    data = load_tokenized(config.tokenized, factors.target_length, config.samples)
-    model, _ = load_model(config.model)
+    data = load_tokenized(config.tokenized, factors.target_length, config.samples, exclude=factors.searched_documents)
+    model, tokenizer = load_model(config.model)
+    check_tokenizer(data, tokenizer)
     with install(model, factors.original_length) as installation:
         objective = PerplexityObjective(model, installation, data.documents, factors.target_length, batch_size=2)
         pairs = [

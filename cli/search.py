@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..evaluation.model import load_model
 from ..evaluation.objective import PerplexityObjective
 from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, leading_special_tokens, load_tokenized
 from ..evolution import (
     Budget,
     Genome,
@@ -32,7 +32,9 @@ from ..rope.methods import NTK, Linear, Llama3, Method, YaRN
 from .configs import SearchConfig
 from .estimate import print_estimate
 
-PLACE_AND_PACE = ("output_dir", "resume", "estimate", "sustained_tflops")
+RECORDED_ONLY = ("commit", "versions")
+"""Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
+NOT_DECISIVE = ("output_dir", "resume", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
 OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
@@ -49,10 +51,12 @@ def run(config: SearchConfig) -> None:
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
+    check_tokenizer(data, tokenizer)
     with install(model, config.original_length) as installation:
         geometry = installation.geometry
         space = _space(settings, config, geometry)
-        build = _builder(config, geometry, space, _provenance(config, settings, data, model))
+        provenance = _provenance(config, settings, data, model)
+        build = _builder(config, geometry, space, provenance)
         seeds = _seeds(config, geometry, space)
         strategy = build_strategy(settings, space, seeds, config.samples, config.seed)
         objective = PerplexityObjective(
@@ -64,8 +68,8 @@ def run(config: SearchConfig) -> None:
             settings.windows_per_document,
             len(leading_special_tokens(tokenizer)),
         )
-        resolved = build(next(iter(seeds.values()))).provenance
-        with RunFolder(config.output_dir, resolved, resume=config.resume) as folder, _Bar() as bar:
+        decisive = {name: value for name, value in provenance.items() if name not in RECORDED_ONLY}
+        with RunFolder(config.output_dir, decisive, resume=config.resume) as folder, _Bar() as bar:
             result = run_search(strategy, objective, folder, build, bar.show, budget)
     _save(config, build(result.best.genome), result)
 
@@ -103,7 +107,7 @@ def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[s
         read = read_factors(path, geometry, config.target_length, _number_or_name(config.attention_factor))
         if read.per_layer:
             raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {path}")
-        factors[Path(path).stem] = read
+        factors[path] = read
     if not space.search_attention:
         return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
     policy = _attention_policy(config, geometry, space)
@@ -154,7 +158,7 @@ def _number_or_name(policy: str | float) -> str | float:
 def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocuments, model: Any) -> dict[str, Any]:
     """Return what decides the result, and nothing that changes between two equal runs (such as the time)."""
     scored = config.target_length if settings.windows_per_document == 1 else None
-    options = {name: value for name, value in asdict(config).items() if name not in PLACE_AND_PACE}
+    options = {name: value for name, value in asdict(config).items() if name not in NOT_DECISIVE}
     return {
         "search": {**options, "init_factors": list(config.init_factors)},
         "hyper_params": {"strategy": settings.strategy, **asdict(settings)},
@@ -162,7 +166,7 @@ def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocumen
         "data": {
             "source": data.info.source,
             "fingerprint": data.fingerprint(scored),
-            "documents": {document.name: document.digest for document in data.documents},
+            "documents": {document.digest: document.name for document in data.documents},
         },
         "device": model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -6,6 +6,7 @@ that depend on the length by definition (dynamic NTK) are built for each.
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ def compare(
     """
     if not (methods and lengths and tasks):
         raise ValueError(f"methods, lengths and tasks must not be empty, got {list(methods)}, {lengths}, {tasks}")
-    identity = {name: provenance[name] for name in ("model", "dtype", "device", "attention")}
+    identity = {name: provenance[name] for name in ("model", "dtype", "device", "attention", "versions", "commit")}
     journal = Path(folder) / CELLS_JSONL
     with install(model, original_length) as installation:
         for task in tasks:
@@ -118,6 +119,8 @@ def _run(
     installation.set([planned.factors])
     try:
         cell = planned.task.run(model, planned.lengths, advance)
+        if endless := [m for m in cell.measurements if not math.isfinite(m.estimate.value)]:
+            raise ArithmeticError(f"{endless[0].metric} must be finite, got {endless[0].estimate.value}")
     except (RuntimeError, ValueError, ArithmeticError) as failure:  # out of memory is a RuntimeError
         error = " ".join(f"{type(failure).__name__}: {failure}".split())
     entry = {

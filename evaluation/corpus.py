@@ -130,4 +130,8 @@ def _rows_to_documents(rows: Iterator[dict[str, object]], feature: str, stem: st
     for index, row in enumerate(rows):
         if feature not in row:
             raise ValueError(f"feature must name a column of {stem}, got {feature!r}; columns: {', '.join(row)}")
-        yield Document(f"{stem}-{index}", str(row[feature]))
+        if not isinstance(text := row[feature], str):
+            raise ValueError(
+                f"feature must hold text in every row, got {text!r} in row {index} of {stem}; drop that row"
+            )
+        yield Document(f"{stem}-{index}", text)

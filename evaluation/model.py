@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -32,17 +40,18 @@ def load_model(
     if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
         raise ValueError(f"model must be a folder that exists or a hub id, got {model}; no such folder")
     placed = pick_device(device)
+    chosen = pick_dtype(dtype, placed)
     source = str(Path(model).expanduser()) if model.startswith("~") else model
     try:
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=pick_dtype(dtype, placed),
+            dtype=chosen,
             attn_implementation=pick_attention(attn_implementation, config.model_type, dtype, placed),
             device_map="auto" if device == "auto-shard" else None,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
     if device != "auto-shard":
@@ -50,8 +59,23 @@ def load_model(
     return loaded.eval(), tokenizer
 
 
+def read_config(model: str) -> PreTrainedConfig:
+    """Read the config of a local folder or hub id.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return AutoConfig.from_pretrained(str(Path(model).expanduser()))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"model must be a folder with config.json or a hub id, got {model}: {reason}") from error
+
+
 def pick_device(device: str) -> str:
     """Return the device that `auto` and `auto-shard` stand for here: cuda, mps or cpu."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device must be one that is here, got {device!r} without a CUDA device; use auto or cpu")
     if not device.startswith("auto"):
         return device
     if torch.cuda.is_available():

@@ -22,7 +22,7 @@ from .generation import NOT_FINITE, Generate, greedy
 from .prompts import FILLER, STYLES
 from .statistics import accuracy
 from .task import Advance, Cell, Failure, Measurement, check_failures
-from .tokenized import TokenizedDocuments, check_vocabulary, leading_special_tokens
+from .tokenized import TokenizedDocuments, check_vocabulary, leading_special_tokens, tokenizer_fingerprint
 
 ANSWER_TOKENS = 8
 """New tokens: five digits of a token each, a space, and one more to see where the number ends."""
@@ -195,6 +195,7 @@ class Passkey:
 
     def protocol(self) -> dict[str, Any]:
         return {
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
             "style": self.style,
             "haystack": "filler" if self.data is None else self.data.fingerprint(),
             "depths": self.depths,

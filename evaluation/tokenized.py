@@ -184,6 +184,15 @@ def load_tokenized(
     )
 
 
+def check_tokenizer(data: TokenizedDocuments, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError if documents were made with another tokenizer than the model's."""
+    if (found := tokenizer_fingerprint(tokenizer)) != data.info.tokenizer:
+        raise ValueError(
+            f"tokenized data must be made with the model's tokenizer ({found[:16]}), got {data.info.tokenizer[:16]}; run "
+            "longrope tokenize with this model"
+        )
+
+
 def check_vocabulary(documents: Iterable[TokenDocument], model: PreTrainedModel) -> None:
     """Raise ValueError if a document holds token ids that the model doesn't know."""
     embeddings: Any = model.get_input_embeddings()

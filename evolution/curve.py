@@ -34,7 +34,10 @@ def search_curve(path: str | Path) -> list[CurvePoint]:
     Losses of different documents don't compare, so each is taken relative to the seed that was the best of the first
     generation, on the same documents. A generation is summed up by its candidates that have the most documents.
     """
-    rows, _ = read_history(Path(path) / "history.jsonl")
+    history = Path(path) / "history.jsonl"
+    if not history.is_file():
+        raise ValueError(f"search run must be a folder with history.jsonl, got {path}; name the folder of a search")
+    rows, _ = read_history(history)
     scores: dict[Genome, dict[int, HistoryRow]] = {}
     best: dict[frozenset[int], float] = {}
     curve: list[CurvePoint] = []

@@ -104,6 +104,13 @@ class RescaleFactors:
         """Extension ratio s = target length / original length."""
         return self.target_length / self.original_length
 
+    @property
+    def searched_documents(self) -> set[str]:
+        """Digests of the documents the factors were searched on, as far as their provenance tells."""
+        data = self.provenance.get("data")
+        documents = data.get("documents") if isinstance(data, dict) else None
+        return set(documents) if isinstance(documents, dict) else set()
+
     def without_start_tokens(self) -> "RescaleFactors":
         """Return the same factors with n_hat = 0: what a plain Transformers config can express."""
         return replace(self, start_tokens=0)

@@ -52,9 +52,9 @@ class Explorer:
     def tell(self, losses: Sequence[float]) -> None:
         """Move the distribution by the losses of the candidates, infinite where a candidate failed.
 
-        It stays where it is if so many failed that a failed one would be among the parents.
+        It stays where it is if one failed: the adaptation weighs bad candidates too, and a failure is no rank.
         """
-        if sum(map(math.isfinite, losses)) >= self._optimizer.population_size // 2:
+        if all(map(math.isfinite, losses)):
             self._optimizer.tell(list(zip(self._points, losses, strict=True)))
         self._means.append(self._optimizer.mean.copy())
 

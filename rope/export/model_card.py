@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -89,4 +90,11 @@ SGLang: `python -m sglang.launch_server --model-path this/folder --context-lengt
 def _provenance(factors: RescaleFactors) -> str:
     if not factors.provenance:
         return "The factor file names none."
-    return "```json\n" + json.dumps(factors.provenance, indent=2, default=str) + "\n```"
+    return "```json\n" + json.dumps(_without_folders(factors.provenance), indent=2, default=str) + "\n```"
+
+
+def _without_folders(value: Any) -> Any:
+    """Shorten absolute paths to their names: where a file lay is nobody's business."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
