@@ -188,8 +188,8 @@ def check_tokenizer(data: TokenizedDocuments, tokenizer: PreTrainedTokenizerBase
     """Raise ValueError if documents were made with another tokenizer than the model's."""
     if (found := tokenizer_fingerprint(tokenizer)) != data.info.tokenizer:
         raise ValueError(
-            f"tokenized data must be made with the model's tokenizer ({found[:16]}), got {data.info.tokenizer[:16]}; run "
-            "longrope tokenize with this model"
+            f"tokenized data must be made with the model's tokenizer ({found[:16]}), got {data.info.tokenizer[:16]}; "
+            "run longrope tokenize with this model"
         )
 
 
