@@ -6,6 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source examples/setup.sh
 
+if [ $# -gt 0 ] && [ "$*" != --reduced ]; then
+    echo "usage: bash examples/tiny/search.sh [--reduced], got $*" >&2
+    exit 2
+fi
 model=examples/tiny/model
 if [ "${1:-}" = --reduced ]; then
     run=runs/tiny-reduced hyper_params=hyperparams/tiny-reduced.yaml samples=4 documents=4 depths=4
