@@ -5,18 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from ..evaluation.compare import Comparison, compare
 from ..evaluation.model import load_model
-from ..evaluation.passkey import Passkey
-from ..evaluation.perplexity import Perplexity
 from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
 from ..evaluation.results import provenance, write_results
-from ..evaluation.task import Task
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
+from ..evaluation.tokenized import check_tokenizer, load_tokenized
 from ..evolution import search_curve
 from ..rope import (
     Method,
@@ -28,8 +24,7 @@ from ..rope import (
     write_atomically,
 )
 from .configs import EvaluateConfig
-
-TASKS = ("perplexity", "passkey")
+from .tasks import TASKS, build_task
 
 
 def run(config: EvaluateConfig) -> None:
@@ -44,7 +39,7 @@ def run(config: EvaluateConfig) -> None:
         print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
     data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=set().union(*searched.values()))
     check_tokenizer(data, tokenizer)
-    tasks = [_task(name, config, tokenizer, data) for name in config.tasks]
+    tasks = [build_task(name, config, tokenizer, data) for name in config.tasks]
     origin = provenance(
         model, config.model, {task.name: task.protocol() for task in tasks}, config=asdict(config), seed=config.seed
     )
@@ -89,20 +84,6 @@ def _methods(config: EvaluateConfig, geometry: RopeGeometry) -> dict[str, Method
     target = max([*config.lengths, *(factors.target_length for factors in found.values())])
     factor = max(1.0, target / geometry.original_length)
     return {spec: build_method(spec, factor) for spec in config.methods} | found
-
-
-def _task(name: str, config: EvaluateConfig, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments) -> Task:
-    if name == "perplexity":
-        return Perplexity(data, config.batch_size, config.seed)
-    return Passkey(
-        tokenizer,
-        data if config.passkey_haystack == "documents" else None,
-        config.passkey_style,
-        config.passkey_depths,
-        config.passkey_trials,
-        config.batch_size,
-        config.seed,
-    )
 
 
 def _draw(

@@ -6,18 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..evaluation.model import load_model
-from ..evaluation.objective import PerplexityObjective
 from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, leading_special_tokens, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
 from ..evolution import (
     Budget,
     Genome,
     HybridSettings,
     RunFolder,
-    SearchProgress,
     SearchResult,
     Settings,
     Space,
@@ -26,19 +22,17 @@ from ..evolution import (
     run_search,
 )
 from ..hyperparams import preset
-from ..rope import RescaleFactors, RopeGeometry, install, read_factors
-from ..rope import attention_factor as attention
-from ..rope.methods import NTK, Linear, Llama3, Method, YaRN
+from ..rope import RescaleFactors, RopeGeometry, install
 from .configs import SearchConfig
 from .estimate import print_estimate
+from .objectives import build_objective
+from .progress import SearchBar
+from .seeds import attention_policy, build_seeds
 
 RECORDED_ONLY = ("commit", "versions")
 """Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
 NOT_DECISIVE = ("output_dir", "resume", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
-BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
-OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
-"""Where the number of generations is not known beforehand."""
 
 
 def run(config: SearchConfig) -> None:
@@ -57,19 +51,11 @@ def run(config: SearchConfig) -> None:
         space = _space(settings, config, geometry)
         provenance = _provenance(config, settings, data, model)
         build = _builder(config, geometry, space, provenance)
-        seeds = _seeds(config, geometry, space)
+        seeds = build_seeds(config, geometry, space)
         strategy = build_strategy(settings, space, seeds, config.samples, config.seed)
-        objective = PerplexityObjective(
-            model,
-            installation,
-            data.documents,
-            config.target_length,
-            config.batch_size,
-            settings.windows_per_document,
-            len(leading_special_tokens(tokenizer)),
-        )
+        objective = build_objective(config, settings, model, tokenizer, installation, data)
         decisive = {name: value for name, value in provenance.items() if name not in RECORDED_ONLY}
-        with RunFolder(config.output_dir, decisive, resume=config.resume) as folder, _Bar() as bar:
+        with RunFolder(config.output_dir, decisive, resume=config.resume) as folder, SearchBar() as bar:
             result = run_search(strategy, objective, folder, build, bar.show, budget)
     _save(config, build(result.best.genome), result)
 
@@ -93,43 +79,10 @@ def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> 
     return replace(space, critical_dimensions=(first, last))
 
 
-def _seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:
-    """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space.
-
-    Where the attention factor is searched, each comes with its own and with that of the policy, and Llama 3's joins in:
-    the search is to begin at the best of the baselines.
-    """
-    methods: dict[str, Method] = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
-    if space.search_attention:
-        methods["llama3"] = Llama3(space.scale)
-    factors = {name: method.factors(geometry) for name, method in methods.items()}
-    for path in config.init_factors:
-        read = read_factors(path, geometry, config.target_length, _number_or_name(config.attention_factor))
-        if read.per_layer:
-            raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {path}")
-        factors[path] = read
-    if not space.search_attention:
-        return {name: space.encode(one.lambdas, one.start_tokens) for name, one in factors.items()}
-    policy = _attention_policy(config, geometry, space)
-    seeds: dict[str, Genome] = {}
-    for name, one in factors.items():
-        own = one.attention_factor / geometry.attention_factor
-        for label, attention_factor in ((name, own), (f"{name}+attention", policy)):
-            genome = space.encode(one.lambdas, one.start_tokens, attention_factor)
-            if genome not in seeds.values():
-                seeds[label] = genome
-    return seeds
-
-
-def _attention_policy(config: SearchConfig, geometry: RopeGeometry, space: Space) -> float:
-    """Return the attention factor of the policy, relative to the pre-trained one."""
-    return attention.resolve(_number_or_name(config.attention_factor), space.scale, geometry.original_length)
-
-
 def _builder(
     config: SearchConfig, geometry: RopeGeometry, space: Space, provenance: dict[str, Any]
 ) -> Callable[[Genome], RescaleFactors]:
-    policy = _attention_policy(config, geometry, space)
+    policy = attention_policy(config, geometry, space)
 
     def build(genome: Genome) -> RescaleFactors:
         searched = space.decode_attention(genome)
@@ -146,13 +99,6 @@ def _builder(
         )
 
     return build
-
-
-def _number_or_name(policy: str | float) -> str | float:
-    try:
-        return float(policy)
-    except ValueError:
-        return policy
 
 
 def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocuments, model: Any) -> dict[str, Any]:
@@ -174,34 +120,6 @@ def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocumen
         "versions": versions(),
         "commit": git_commit(),
     }
-
-
-class _Bar:
-    """Progress on the terminal: generation, best perplexity so far, candidates per minute, time left."""
-
-    def __init__(self) -> None:
-        self.bar = tqdm(desc="search", dynamic_ncols=True, bar_format=BAR)
-        self.first: int | None = None
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, progress: SearchProgress) -> None:
-        """Draw where the search stands."""
-        if self.first is None:
-            self.first = progress.candidates
-            self.bar.initial = progress.generation
-        self.bar.total = progress.num_generations
-        self.bar.bar_format = OPEN_BAR if progress.num_generations is None else BAR
-        share = progress.num_scored / progress.num_requested if progress.num_requested else 1.0
-        self.bar.n = progress.generation + share
-        minutes = self.bar.format_dict["elapsed"] / 60
-        best = f"{math.exp(progress.best.loss):.3f} ({progress.best.request.origin})" if progress.best else "-"
-        rate = (progress.candidates - self.first) / minutes if minutes else 0.0
-        self.bar.set_postfix_str(f"best ppl {best}, {rate:.0f} candidates/min", refresh=True)
 
 
 def _save(config: SearchConfig, factors: RescaleFactors, result: SearchResult) -> None:

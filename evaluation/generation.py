@@ -1,33 +1,46 @@
 """Greedy decoding with a KV cache, for prompts of equal length."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NOT_FINITE = -1
 
 Generate = Callable[[torch.Tensor, int], torch.Tensor]
-"""Prompts (B, T) and a number of new tokens N -> new tokens (B, N)."""
+"""Prompts (B, T) and a number of new tokens N -> new tokens (B, at most N)."""
 
 
 @torch.inference_mode()
-def greedy(model: PreTrainedModel, ids: torch.Tensor, num_tokens: int) -> torch.Tensor:
+def greedy(model: PreTrainedModel, ids: torch.Tensor, num_tokens: int, ends: Collection[int] = ()) -> torch.Tensor:
     """Return the most likely continuation, token by token.
 
     Args:
         model: causal language model of Transformers.
         ids: prompts of equal length, shape (B, T).
-        num_tokens: N, new tokens per prompt; nothing stops earlier.
+        num_tokens: N, new tokens per prompt.
+        ends: tokens that end an answer; what follows one in its row is that token again.
 
     Returns:
-        New tokens, shape (B, N); `NOT_FINITE` wherever the logits were not finite.
+        New tokens, shape (B, N) or less where all rows ended; `NOT_FINITE` wherever the logits were not finite.
     """
     step, cache, tokens = ids.to(model.device), None, []
+    last = torch.tensor(sorted(ends), device=step.device, dtype=step.dtype)
+    ended = torch.zeros(len(step), 1, dtype=torch.bool, device=step.device)
     for _ in range(num_tokens):
         output = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits, cache = output.logits[:, -1], output.past_key_values
         finite = logits.isfinite().all(dim=-1)
-        step = logits.argmax(dim=-1, keepdim=True)
+        step = torch.where(ended, step[:, -1:], logits.argmax(dim=-1, keepdim=True))
         tokens.append(torch.where(finite[:, None], step, NOT_FINITE))
+        ended |= torch.isin(step, last)
+        if bool(ended.all()):
+            break
     return torch.cat(tokens, dim=1).cpu()
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the tokens that end an answer: the generation config's, else the tokenizer's."""
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return frozenset(map(int, [ends] if isinstance(ends, int) else ends or []))

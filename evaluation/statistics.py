@@ -51,10 +51,25 @@ def accuracy(correct: Sequence[bool]) -> Estimate:
     return Estimate(sum(correct) / len(correct), float(interval.low), float(interval.high), len(correct))
 
 
+def mean_score(scores: Sequence[float], seed: int) -> Estimate:
+    """Return the mean of scores from 0 to 1: Wilson interval if all are 0 or 1, else bootstrap over samples.
+
+    Raises:
+        ValueError: there are no scores.
+    """
+    if all(score in (0, 1) for score in scores):
+        return accuracy([score == 1 for score in scores])
+
+    def mean(scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return scores.mean(axis=axis)
+
+    return _bootstrap((np.asarray(scores, float),), mean, seed)
+
+
 def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object, seed: int) -> Estimate:
     n = len(samples[0])
     if n == 0:
-        raise ValueError("perplexity needs at least one document, got none")
+        raise ValueError("an estimate needs at least one document or sample, got none")
     value = float(statistic(*samples))  # type: ignore[operator]
     if n < 2:
         return Estimate(value, None, None, n)
