@@ -60,14 +60,40 @@ class SearchConfig:
     attention_factor: str | float = "su"
     """Attention factor of all candidates, or of seeds where the settings search it: su (LongRoPE, Phi-3), yarn, or a
     number."""
-    samples: int = 5
-    """Search documents."""
+    samples: int | None = None
+    """Search documents (default: as the hyper-parameters say, or all there are if they are fewer)."""
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the target length)."""
     init_factors: tuple[str, ...] = ()
     """Factor files (.json, or the official .csv) added to the seeds PI, NTK and YaRN."""
+    objective: Literal["perplexity", "needle", "longppl", "mixed"] = "perplexity"
+    """What is minimised: perplexity (every token of a document, LongRoPE), needle (only the answers to questions about
+    needles hidden in it, LongRoPE2), longppl (only its key tokens, those that long context predicts), or mixed
+    (perplexity and needle, which steers retrieval without giving language away)."""
+    objective_lengths: tuple[str, ...] = ()
+    """Lengths that perplexity is measured at, as LENGTH:WEIGHT, e.g. 256:0.3 2048:0.7, so that short context isn't paid
+    for long (default: the target length alone). Each length costs its tokens for every candidate."""
+    needle_weight: float = 0.5
+    """Weight of the needle's loss in mixed, between 0 and 1; perplexity has the rest."""
+    needle_style: Literal["landmark", "comment"] = "landmark"
+    """Wording of needles and questions: sentences, or Python comments for models of code."""
+    needle_kinds: tuple[str, ...] = ("passkey", "named_passkey", "key_value")
+    """Needles, taken in turn: passkey (at most one), named_passkey (several, told apart by names), key_value (the
+    special magic numbers of LongRoPE2)."""
+    needle_questions: int = 4
+    """Needles hidden in a window and asked for at its end; more of them make the loss less noisy (LongRoPE2: 1)."""
+    needle_distractors: int = 0
+    """Further needles in a window that nobody asks for."""
+    longppl_alpha: float = 2.0
+    """How much long context has to lower the loss of a key token, in nats."""
+    longppl_beta: float = -2.0
+    """Least log-probability of a key token in long context, in nats."""
+    longppl_trunc_len: int | None = None
+    """Tokens of short context that key tokens are found against (default: 4096, or the original length if shorter)."""
+    longppl_sliding_window: int | None = None
+    """Tokens that share the start of their short context (default: a quarter of it)."""
     seed: int = 0
-    """Seed of the search."""
+    """Seed of the search and of the needles."""
     batch_size: int = 8
     """Candidates per forward; halved by itself when memory runs out."""
     resume: bool = False
@@ -86,7 +112,7 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Compare RoPE methods and factor files: perplexity and pass key by length, with intervals, a table and plots.
+    """Compare RoPE methods and factor files on tasks by length, with intervals, a table and plots; ends and resumes.
 
     Example: longrope evaluate --model M --tokenized data/eval --factors runs/128k/factors.json --lengths 8192 131072
     --output-dir runs/128k
@@ -98,31 +124,74 @@ class EvaluateConfig:
     """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
     out."""
     lengths: tuple[int, ...]
-    """Context lengths, in tokens; methods are built for the longest, or for the factors' target if that is longer."""
+    """Context lengths, in tokens; a task leaves out those it has no room in."""
     output_dir: str
-    """Folder for results.json, table.md and plots; finished cells are kept in cells.jsonl and not run again."""
+    """Folder for results.json, table.md, predictions and plots. Finished cells are kept in cells.jsonl and not run
+    again; another call with other methods, tasks or lengths adds to them."""
     methods: tuple[str, ...] = ("none", "linear", "ntk", "yarn", "llama3")
-    """Baselines, e.g. yarn or yarn:beta_fast=16,beta_slow=2."""
+    """Baselines, e.g. yarn or yarn:beta_fast=16,beta_slow=2, or @FILE for those of a sweep's best.yaml."""
     factors: tuple[str, ...] = ()
     """Factor files or run folders, as PATH or NAME=PATH (default name: longrope)."""
     csv_attention_factor: float | str = "su"
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
-    """Tasks: perplexity, passkey."""
+    """Tasks: perplexity, perplexity_sliding, longppl; passkey, passkey_hard, niah, niah_multi, nolima; ruler for its 13
+    or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper (longbench_qasper_e of
+    LongBench-E), longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME
+    (both need the extra lm-eval)."""
+    target_length: int | None = None
+    """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
+    is longer). Give it to add shorter lengths to a folder later."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     samples: int = 10
     """Evaluation documents."""
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the longest length)."""
+    sliding_stride: int = 256
+    """perplexity_sliding: tokens that each window after the first scores."""
+    sliding_tokens: int | None = None
+    """perplexity_sliding: tokens of each document that are scored (default: all)."""
+    longppl_evaluator: str | None = None
+    """longppl: model that finds the key tokens, as it is (default: the evaluated model with YaRN)."""
     passkey_style: Literal["landmark", "comment"] = "landmark"
-    """Wording of the pass key prompt: the paper's sentences, or Python comments for models of code."""
+    """passkey, niah, nolima: wording, the paper's sentences, or Python comments for models of code."""
     passkey_haystack: Literal["filler", "documents"] = "filler"
-    """What the key is hidden in: the paper's filler sentences, or the evaluation documents."""
+    """passkey: what keys are hidden in, the paper's filler sentences, or the evaluation documents."""
     passkey_depths: int = 10
-    """Depths per length."""
+    """passkey: depths per length."""
     passkey_trials: int = 1
-    """Prompts per depth."""
+    """passkey: prompts per depth."""
+    passkey_keys: int = 4
+    """passkey_hard: keys per prompt, of which one is asked for."""
+    passkey_told_by: Literal["name", "ordinal"] = "name"
+    """passkey_hard: what tells the keys apart."""
+    needle_haystack: Literal["filler", "documents"] = "documents"
+    """niah, nolima: what needles are hidden in, the evaluation documents, or the pass key's filler sentences."""
+    needle_depths: int = 10
+    """niah, nolima: depths per length."""
+    needle_trials: int = 1
+    """niah, nolima: prompts per depth (and pair)."""
+    needle_count: int = 3
+    """niah_multi: needles per prompt."""
+    nolima_pairs: int | None = None
+    """nolima: pairs of needle and question (default: all)."""
+    ruler_samples: int = 100
+    """ruler: samples per task and length (the paper: 500)."""
+    ruler_squad: str | None = None
+    """ruler_qa_1: SQuAD 2.0 JSON file."""
+    ruler_hotpotqa: str | None = None
+    """ruler_qa_2: HotpotQA JSON file."""
+    longbench_source: str | None = None
+    """longbench: folder or file in the official format, or a hub id (default: the official one)."""
+    longbench_samples: int | None = None
+    """longbench: rows per dataset, a seeded selection (default: all)."""
+    lm_eval_samples: int | None = None
+    """lm_eval: the first items of each subtask only (default: all)."""
+    lm_eval_shots: int | None = None
+    """lm_eval: examples per prompt of tasks beyond the standard ones (default: as the task says)."""
+    lm_eval_path: str | None = None
+    """lm_eval: folder with task files of your own."""
     batch_size: int = 1
     """Documents or prompts per forward; halved by itself when memory runs out."""
     search_run: str | None = None
@@ -135,6 +204,67 @@ class EvaluateConfig:
     """auto (bfloat16 on CUDA, float32 on CPU) or a torch dtype."""
     attn_implementation: str = "auto"
     """auto (flash_attention_2 if it can run, else sdpa) or a name Transformers knows."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Try the baselines' own parameters, so that found factors are compared with each baseline at its best.
+
+    Give the documents of the search, not those of the evaluation: what is tuned on the evaluation documents is favoured
+    there. best.yaml names the documents it was tuned on, and `longrope evaluate --methods @best.yaml` leaves them out.
+
+    Example: longrope sweep --model M --tokenized data/search --target-length 131072 --output-dir runs/sweep
+    """
+
+    model: str
+    """Model: local folder or hub id."""
+    tokenized: str
+    """Tuning documents: a folder written by `longrope tokenize`, such as the search split. Never those of the
+    evaluation."""
+    target_length: int
+    """Context length that the points are ranked at, in tokens; ratios in sweeps are relative to it."""
+    output_dir: str
+    """Folder for sweep.json, sweep.csv, best.yaml and results.json; finished points are kept in cells.jsonl and not run
+    again."""
+    sweeps: tuple[str, ...] = ("linear", "ntk", "dynamic", "ntk-by-parts", "yarn", "llama3")
+    """What to sweep: shipped sweeps by method, or YAML files of your own."""
+    num_samples: int | None = None
+    """Random points per method (default: the whole grid)."""
+    lengths: tuple[int, ...] = ()
+    """Further context lengths to measure, in tokens."""
+    best: int = 1
+    """Points per method in best.yaml."""
+    dry_run: bool = False
+    """Print the points and stop."""
+    original_length: int | None = None
+    """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
+    samples: int = 5
+    """Tuning documents."""
+    dataset_min_tokens: int | None = None
+    """Take documents of at least this many tokens (default: the longest length)."""
+    batch_size: int = 1
+    """Documents per forward; halved by itself when memory runs out."""
+    seed: int = 0
+    """Seed of random points and of the bootstrap."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, or auto-shard to spread the layers over all devices."""
+    dtype: str = "auto"
+    """auto (bfloat16 on CUDA, float32 on CPU) or a torch dtype."""
+    attn_implementation: str = "auto"
+    """auto (flash_attention_2 if it can run, else sdpa) or a name Transformers knows."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write the report of one or many run folders: one page, figures, and the numbers behind them.
+
+    Example: longrope report runs/128k runs/128k-sweep --output-dir report
+    """
+
+    runs: tuple[str, ...]
+    """Folders of evaluations, sweeps and searches; they stand in one table where they were measured alike."""
+    output_dir: str
+    """Folder for report.html, report.md, results.csv, differences.csv and figures/."""
 
 
 @dataclass(frozen=True)

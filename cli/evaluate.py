@@ -1,30 +1,27 @@
 """`longrope evaluate`: methods x lengths x tasks under one protocol; results.json, a table and plots."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..evaluation.compare import Comparison, compare
+from ..evaluation.cells import Collected, collect, method_key, read_cells
+from ..evaluation.compare import compare
 from ..evaluation.model import load_model
 from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
-from ..evaluation.results import provenance, write_results
+from ..evaluation.results import LeftOut, ResultRow, provenance, read_results, write_results
 from ..evaluation.tokenized import check_tokenizer, load_tokenized
 from ..evolution import search_curve
-from ..rope import (
-    Method,
-    RescaleFactors,
-    RopeGeometry,
-    build_method,
-    read_factors,
-    rope_geometry,
-    write_atomically,
-)
+from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
 from .configs import EvaluateConfig
-from .tasks import TASKS, build_task
+from .methods import build_methods
+from .tasks import Sources, build_tasks, missing_data, task_names
+
+RESULTS_JSON = "results.json"
 
 
 def run(config: EvaluateConfig) -> None:
@@ -32,71 +29,76 @@ def run(config: EvaluateConfig) -> None:
     _check(config)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     geometry = rope_geometry(model, config.original_length)
-    methods = _methods(config, geometry)
-    min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
-    searched = {name: one.searched_documents for name, one in methods.items() if isinstance(one, RescaleFactors)}
-    for name in (name for name, documents in searched.items() if not documents):
+    methods, seen_documents, untold = build_methods(config, geometry)
+    for name in untold:
         print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
-    data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=set().union(*searched.values()))
+    min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
+    data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=seen_documents)
     check_tokenizer(data, tokenizer)
-    tasks = [build_task(name, config, tokenizer, data) for name in config.tasks]
-    origin = provenance(
-        model, config.model, {task.name: task.protocol() for task in tasks}, config=asdict(config), seed=config.seed
-    )
+    tasks = build_tasks(Sources(config, model, tokenizer, data))
+    protocols = {task.name: task.protocol() for task in tasks}
+    origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed)
     folder = Path(config.output_dir)
     compared = compare(model, methods, config.lengths, tasks, folder, origin, config.original_length)
-    write_results(folder / "results.json", compared.rows, origin, compared.failures)
-    table = render_tables(compared.rows)
-    write_atomically(folder / "table.md", table)
-    _draw(config, compared, methods, geometry, folder)
-    print(table)
-    for failure in compared.failures:
-        print(
-            f"failed: {failure['method']} {failure['task']} {failure['length']} {failure['item']}: {failure['error']}"
-        )
-    print(f"saved: {folder / 'results.json'}, {folder / 'table.md'} and plots in {folder}")
+    keys = {name: method_key(method) for name, method in methods.items()}
+    collected = collect(read_cells(folder), origin, protocols, keys)
+    missing = [LeftOut(task, max(config.lengths), reason) for task, reason in missing_data(config).items()]
+    left_out = _write(folder, collected, compared.left_out + missing, [*protocols, *missing_data(config)])
+    _draw(config, collected.results.rows, methods, geometry, folder)
+    print(render_tables(collected.results.rows))
+    _tell(collected, left_out, folder)
     if compared.failures:
-        raise RuntimeError(f"{len(compared.failures)} cells or samples failed; they are listed in results.json")
+        raise RuntimeError(f"{len(compared.failures)} cells or samples failed; {folder / RESULTS_JSON} lists them")
 
 
 def _check(config: EvaluateConfig) -> None:
     if not config.lengths or min(config.lengths) < 2:
         raise ValueError(f"lengths must be at least one number of 2 or more tokens, got {list(config.lengths)}")
-    if unknown := set(config.tasks) - set(TASKS):
-        raise ValueError(f"tasks must be among {', '.join(TASKS)}, got {', '.join(sorted(unknown))}")
-    for name, least in (("samples", 1), ("passkey_depths", 1), ("passkey_trials", 1), ("batch_size", 1), ("seed", 0)):
-        if (value := getattr(config, name)) < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    task_names(config)
+    for name, value in asdict(config).items():
+        if type(value) is int and name != "seed" and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if config.seed < 0:
+        raise ValueError(f"seed must be at least 0, got {config.seed}")
 
 
-def _methods(config: EvaluateConfig, geometry: RopeGeometry) -> dict[str, Method | RescaleFactors]:
-    """Return baselines, then the factor files, by the names they are reported under.
+def _write(folder: Path, collected: Collected, left_out: list[LeftOut], tasks: list[str]) -> list[LeftOut]:
+    """Write results, tables and answers; return what is left out, that of the folder's other tasks included."""
+    results, path = collected.results, folder / RESULTS_JSON
+    earlier = read_results(path).left_out if path.is_file() else []
+    left_out = [entry for entry in earlier if entry.task not in tasks] + left_out
+    write_results(path, results.rows, results.provenance, results.failures, results.costs, left_out)
+    write_atomically(folder / "table.md", render_tables(results.rows))
+    for task, records in collected.records.items():
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_atomically(folder / "predictions" / f"{task.replace(':', '-')}.jsonl", lines)
+    return left_out
 
-    Baselines are built for the longest length, or for the target of the factors if that is longer: one ratio for all.
-    """
-    found: dict[str, RescaleFactors] = {}
-    for spec in config.factors:
-        name, equals, path = spec.rpartition("=")
-        name = name if equals else "longrope"
-        if name in found or name in config.methods:
-            raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
-        found[name] = read_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
-    target = max([*config.lengths, *(factors.target_length for factors in found.values())])
-    factor = max(1.0, target / geometry.original_length)
-    return {spec: build_method(spec, factor) for spec in config.methods} | found
+
+def _tell(collected: Collected, left_out: list[LeftOut], folder: Path) -> None:
+    for entry in left_out:
+        print(f"note: {entry.task} left out at {entry.length}: {entry.reason}")
+    for (method, task), cells in collected.set_aside.items():
+        print(
+            f"note: {cells} earlier cells of {method} on {task} are not in the results: they were measured with "
+            "other factors or another protocol (lengths, samples and target length decide both)"
+        )
+    for failure in collected.results.failures:
+        print("failed: {method} {task} {length} {item}: {error}".format(**failure))
+    print(f"saved: {folder / RESULTS_JSON}, {folder / 'table.md'}, answers in predictions/ and plots in {folder}")
 
 
 def _draw(
     config: EvaluateConfig,
-    compared: Comparison,
+    rows: list[ResultRow],
     methods: dict[str, Method | RescaleFactors],
     geometry: RopeGeometry,
     folder: Path,
 ) -> None:
     length = geometry.original_length
-    if perplexities := curves(compared.rows, "perplexity", "token_weighted"):
+    if perplexities := curves(rows, "perplexity", "token_weighted"):
         draw_perplexity(perplexities, length, folder / "perplexity.png")
-    if accuracies := curves(compared.rows, "passkey", "accuracy"):
+    if accuracies := curves(rows, "passkey", "accuracy"):
         draw_accuracy(accuracies, length, folder / "passkey.png")
     factors = {name: one if isinstance(one, RescaleFactors) else one.factors(geometry) for name, one in methods.items()}
     draw_lambdas(lambda_profiles(factors, geometry), folder / "lambdas.png")

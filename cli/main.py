@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "tokenize": (configs.TokenizeConfig, "tokenize long documents"),
     "search": (configs.SearchConfig, "search rescale factors for a model"),
     "evaluate": (configs.EvaluateConfig, "compare methods and factors"),
+    "sweep": (configs.SweepConfig, "try the baselines' own parameters"),
+    "report": (configs.ReportConfig, "write the report of runs: report.html, report.md, figures, CSV"),
     "export": (configs.ExportConfig, "write factors for Transformers, vLLM, SGLang, llama.cpp"),
     "doctor": (configs.DoctorConfig, "show device, dtype, attention kernel and RoPE; run the canary"),
 }
@@ -46,12 +48,15 @@ def build_parser() -> DashParser:
 def spell_out(arguments: Sequence[str]) -> list[str]:
     """Write lists and switches as the parser wants them.
 
-    `--lengths 256 512` and `--lengths 256,512` become `--lengths=[256, 512]`; `--resume` becomes `--resume=true`.
+    `--lengths 256 512` and `--lengths 256,512` become `--lengths=[256, 512]`; `--resume` becomes `--resume=true`;
+    the folders of `report RUN...` become `--runs`.
     """
     if not arguments or arguments[0] not in COMMANDS:
         return list(arguments)
     hints = get_type_hints(COMMANDS[arguments[0]][0])
     spelled, rest = [arguments[0]], list(arguments[1:])
+    if rest and not rest[0].startswith("-") and "runs" in hints:
+        rest.insert(0, "--runs")
     while rest:
         flag = rest.pop(0)
         name, equals, first = flag.partition("=")

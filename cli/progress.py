@@ -1,24 +1,32 @@
-"""Progress of a search on the terminal."""
+"""Progress of a search for people: a bar and a line per generation, accelerate's trackers, who found what."""
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, get_available_trackers
+from accelerate.utils import LoggerType, ProjectConfiguration
 from tqdm import tqdm
 
-from ..evolution import SearchProgress
+from ..evolution import HistoryRow, RunFolder, SearchProgress, SearchResult
+from ..evolution.curve import GenerationSummary, best_seed_on, generation_summaries, origin_summaries
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
 OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
-"""Where the number of generations is not known beforehand."""
+"""Where the number of generations is not known, or not yet."""
 
 
 class SearchBar:
-    """Progress on the terminal: generation, best perplexity so far, candidates per minute, time left."""
+    """A bar on the terminal: generation, best perplexity so far, tokens spent, candidates per minute, time left."""
 
     def __init__(self) -> None:
-        self.bar = tqdm(desc="search", dynamic_ncols=True, bar_format=BAR)
+        self.bar = tqdm(desc="search", dynamic_ncols=True, bar_format=OPEN_BAR)
         self.first: int | None = None
 
-    def __enter__(self) -> "SearchBar":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -36,4 +44,132 @@ class SearchBar:
         minutes = self.bar.format_dict["elapsed"] / 60
         best = f"{math.exp(progress.best.loss):.3f} ({progress.best.request.origin})" if progress.best else "-"
         rate = (progress.candidates - self.first) / minutes if minutes else 0.0
-        self.bar.set_postfix_str(f"best ppl {best}, {rate:.0f} candidates/min", refresh=True)
+        tokens = tqdm.format_sizeof(progress.scored_tokens)
+        self.bar.set_postfix_str(f"best ppl {best}, {tokens} tokens, {rate:.0f} candidates/min", refresh=True)
+
+
+class SearchReport:
+    """The bar, a line above it for each generation that ends, and the same numbers to accelerate's trackers.
+
+    A resumed run goes on with the generation it is at; the generations before are there from the earlier run.
+    """
+
+    def __init__(self, folder: RunFolder, trackers: Sequence[str | GeneralTracker] = ()) -> None:
+        """Start the trackers.
+
+        Args:
+            folder: run folder, whose history the numbers come from.
+            trackers: `auto` (TensorBoard if it is installed), `none`, or trackers of accelerate by name; those that
+                write files write them into `logs/search` of the run folder.
+
+        Raises:
+            ValueError: a tracker is unknown or not installed.
+        """
+        self._folder = folder
+        self._tracker = _start_trackers(trackers, folder.path)
+        self._bar = SearchBar()
+        self._next: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.bar.close()
+        if self._tracker:
+            self._tracker.end_training()
+
+    def show(self, progress: SearchProgress) -> None:
+        """Draw the bar, and report the generation if all its scores are there."""
+        self._bar.show(progress)
+        self._next = progress.generation if self._next is None else self._next
+        if progress.generation < self._next or progress.num_scored < progress.num_requested:
+            return
+        self._next = progress.generation + 1
+        rows = [row for row in self._folder.rows if row.generation <= progress.generation]
+        if rows and rows[-1].generation == progress.generation:  # else all had been scored before
+            summary = generation_summaries(rows)[-1]
+            tqdm.write(describe(summary), file=self._bar.bar.fp)
+            if self._tracker:
+                self._tracker.log(scalars(summary), step=summary.generation)
+
+
+def describe(one: GenerationSummary) -> str:
+    """Return a line of text about a generation."""
+    found = ", ".join(f"{count} {origin}" for origin, count in one.origins.items())
+    if one.best_loss is None or one.median_loss is None:
+        losses = "no candidate could be scored"
+    else:
+        losses = f"best ppl {math.exp(one.best_loss):.3f} ({one.best_origin}), median {math.exp(one.median_loss):.3f}"
+        if one.seed_loss is not None:
+            losses += f", best {_percent(one.best_loss - one.seed_loss)} to the best seed"
+    return f"generation {one.generation}: {losses}; {found}; {one.scored_tokens:,} tokens so far"
+
+
+def scalars(one: GenerationSummary) -> dict[str, float]:
+    """Return the numbers of a generation by the names under which trackers show them.
+
+    Losses of generations compare only where they are of the same documents; gains always do.
+    """
+    values: dict[str, float] = {"scored_tokens": one.scored_tokens}
+    if one.best_loss is not None and one.median_loss is not None:
+        values |= {"loss/best": one.best_loss, "loss/median": one.median_loss}
+        values |= {"perplexity/best": math.exp(one.best_loss), "perplexity/median": math.exp(one.median_loss)}
+        if one.seed_loss is not None:
+            values["gain/best"] = one.best_loss - one.seed_loss
+            values["gain/median"] = one.median_loss - one.seed_loss
+    return values | {f"candidates/{origin}": count for origin, count in one.origins.items()}
+
+
+def render_origins(rows: Sequence[HistoryRow]) -> str:
+    """Return a table of who found what: candidates, share of the tokens, and the best against the best seed."""
+    summaries = origin_summaries(rows)
+    total = sum(one.scored_tokens for one in summaries)
+    lines = [f"{'origin':<14} {'candidates':>10} {'tokens':>7}  best perplexity against the best seed, same documents"]
+    for one in summaries:
+        gain = "-" if one.best_gain is None else f"{_percent(one.best_gain)} on {one.documents}"
+        lines.append(f"{one.origin:<14} {one.candidates:>10,} {one.scored_tokens / total:>7.1%}  {gain}")
+    return "\n".join(lines)
+
+
+def describe_result(result: SearchResult, rows: Sequence[HistoryRow]) -> Mapping[str, str]:
+    """Return the winner's perplexity and the best seed's on the same documents, by what they are called."""
+    documents = result.best.request.documents
+    found = {"search perplexity": f"{math.exp(result.best.loss):.4f} on {len(documents)} documents"}
+    if seed := best_seed_on(rows, documents):
+        found["best seed"] = f"{math.exp(seed[1]):.4f} on the same ({seed[0]})"
+    return found | {"found by": result.best.request.origin}
+
+
+def _percent(gain: float) -> str:
+    """Write a difference of losses in nats as a change of perplexity."""
+    return f"{100 * math.expm1(gain):+.2f} %"
+
+
+def _start_trackers(names: Sequence[str | GeneralTracker], folder: Path) -> Accelerator | None:
+    chosen = _chosen(names)
+    if not chosen:
+        return None
+    logs = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs"))
+    accelerator = Accelerator(cpu=True, log_with=chosen, project_config=logs)  # cpu: it is to place nothing
+    accelerator.init_trackers("search")
+    return accelerator
+
+
+def _chosen(names: Sequence[str | GeneralTracker]) -> list[str | LoggerType | GeneralTracker]:
+    """Return the trackers without `auto` and `none`, and refuse what accelerate would silently leave out."""
+    installed = [str(one) for one in get_available_trackers()]
+    chosen: list[str | LoggerType | GeneralTracker] = []
+    for name in names:
+        if isinstance(name, GeneralTracker) or name in installed:
+            chosen.append(name)
+        elif name == "auto":
+            chosen += ["tensorboard"] if "tensorboard" in installed else []
+        elif name != "none":
+            known = sorted({str(one) for one in LoggerType} - {"all"})
+            state = "is not installed: pip install it" if name in known else f"is not one of {', '.join(known)}"
+            raise ValueError(
+                f"trackers must be auto, none or installed trackers of accelerate, got {name!r}, which {state}"
+            )
+    return chosen

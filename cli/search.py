@@ -13,6 +13,7 @@ from ..evolution import (
     Budget,
     Genome,
     HybridSettings,
+    ParetoStrategy,
     RunFolder,
     SearchResult,
     Settings,
@@ -25,25 +26,30 @@ from ..hyperparams import preset
 from ..rope import RescaleFactors, RopeGeometry, install
 from .configs import SearchConfig
 from .estimate import print_estimate
-from .objectives import build_objective
+from .front import save_front
+from .objectives import build_objective, tokens_per_score
 from .progress import SearchBar
 from .seeds import attention_policy, build_seeds
 
 RECORDED_ONLY = ("commit", "versions")
 """Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
+LEAST_DOCUMENTS = 2
+"""Documents a search is content with where the user does not say how many: to search on, and to choose on."""
 NOT_DECISIVE = ("output_dir", "resume", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
 
 
 def run(config: SearchConfig) -> None:
     """Search and write factors.json and factors.csv into the run folder, or tell what that would cost."""
-    budget = Budget(config.target_length, config.max_scored_tokens, config.max_hours)
+    budget = Budget(tokens_per_score(config), config.max_scored_tokens, config.max_hours)
     settings = _planned(load_settings(preset(config.hyper_params)), budget)
     if config.estimate:
-        print_estimate(config, settings)
+        print_estimate(config, settings, _space)
         return
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
-    data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
+    samples = config.samples or settings.num_documents
+    at_least = config.samples or min(samples, LEAST_DOCUMENTS)
+    data = load_tokenized(config.tokenized, min_tokens, samples, config.seed, at_least=at_least)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     check_tokenizer(data, tokenizer)
     with install(model, config.original_length) as installation:
@@ -52,12 +58,14 @@ def run(config: SearchConfig) -> None:
         provenance = _provenance(config, settings, data, model)
         build = _builder(config, geometry, space, provenance)
         seeds = build_seeds(config, geometry, space)
-        strategy = build_strategy(settings, space, seeds, config.samples, config.seed)
+        strategy = build_strategy(settings, space, seeds, len(data.documents), config.seed)
         objective = build_objective(config, settings, model, tokenizer, installation, data)
         decisive = {name: value for name, value in provenance.items() if name not in RECORDED_ONLY}
         with RunFolder(config.output_dir, decisive, resume=config.resume) as folder, SearchBar() as bar:
             result = run_search(strategy, objective, folder, build, bar.show, budget)
     _save(config, build(result.best.genome), result)
+    if isinstance(strategy, ParetoStrategy):
+        save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
 
 
 def _planned(settings: Settings, budget: Budget) -> Settings:
@@ -76,7 +84,8 @@ def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> 
     space = settings.space(geometry.pairs, config.target_length / geometry.original_length)
     periods = [int((geometry.rotations >= least).sum()) for least in (10, 1)]  # LongRoPE2, algorithm 1
     first, last = (min(max(count, 1), geometry.pairs - 1) for count in periods)
-    return replace(space, critical_dimensions=(first, last))
+    target = int((geometry.rotations * space.scale >= 1).sum())
+    return replace(space, critical_dimensions=(first, last), sensitive_pairs=(first, target))
 
 
 def _builder(

@@ -1,26 +1,209 @@
-"""Which tasks an evaluation runs, from its options."""
+"""Which tasks an evaluation runs, from its options: names, groups of names, and what each task is built from."""
 
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
-from ..evaluation.passkey import Passkey
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..evaluation.key_tokens import key_token_rule, model_losses
+from ..evaluation.longbench.build import TASKS as LONGBENCH
+from ..evaluation.longbench.build import build_longbench
+from ..evaluation.longbench.registry import DATASETS
+from ..evaluation.longppl import Evaluator, LongPPL, load_key_tokens, yarn_evaluator
+from ..evaluation.model import load_model, read_config
+from ..evaluation.needle import MultiNeedle, SingleNeedle
+from ..evaluation.nolima import NoLiMa
+from ..evaluation.passkey import Passkey, PasskeyHard
 from ..evaluation.perplexity import Perplexity
+from ..evaluation.results import model_fingerprint
+from ..evaluation.ruler.tasks import RULER, build_ruler
+from ..evaluation.sliding import SlidingPerplexity
 from ..evaluation.task import Task
 from ..evaluation.tokenized import TokenizedDocuments
+from ..rope import rope_geometry
+from ..rope.names import unknown_name
 from .configs import EvaluateConfig
 
-TASKS = ("perplexity", "passkey")
+LM_EVAL = "lm_eval:"
+STANDARD = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthfulqa_mc2": 0}
+"""The standard benchmarks and their examples per prompt, as LongRoPE's and YaRN's tables have them."""
+QUESTIONS = {"ruler_qa_1": "ruler_squad", "ruler_qa_2": "ruler_hotpotqa"}
+"""Tasks of RULER that need a file, and the option that names it."""
 
 
-def build_task(name: str, config: EvaluateConfig, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments) -> Task:
-    """Return a task by its name."""
-    if name == "perplexity":
-        return Perplexity(data, config.batch_size, config.seed)
-    return Passkey(
-        tokenizer,
-        data if config.passkey_haystack == "documents" else None,
-        config.passkey_style,
-        config.passkey_depths,
-        config.passkey_trials,
-        config.batch_size,
-        config.seed,
+@dataclass(frozen=True)
+class Sources:
+    """What tasks are built from."""
+
+    config: EvaluateConfig
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    data: TokenizedDocuments
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """Options of every task."""
+        return {"batch_size": self.config.batch_size, "seed": self.config.seed}
+
+
+Builder = Callable[[Sources], Task]
+
+
+def _haystack(sources: Sources, where: str) -> dict[str, Any]:
+    data = sources.data if where == "documents" else None
+    return {"tokenizer": sources.tokenizer, "data": data, "style": sources.config.passkey_style, **sources.common}
+
+
+def _passkey(sources: Sources) -> dict[str, Any]:
+    config = sources.config
+    grid = {"depths": config.passkey_depths, "trials": config.passkey_trials}
+    return {**_haystack(sources, config.passkey_haystack), **grid}
+
+
+def _needle(sources: Sources) -> dict[str, Any]:
+    config = sources.config
+    grid = {"depths": config.needle_depths, "trials": config.needle_trials}
+    return {**_haystack(sources, config.needle_haystack), **grid}
+
+
+def _sliding(sources: Sources) -> Task:
+    config = sources.config
+    return SlidingPerplexity(sources.data, config.sliding_stride, config.sliding_tokens, **sources.common)
+
+
+def _passkey_hard(sources: Sources) -> Task:
+    config = sources.config
+    return PasskeyHard(**_passkey(sources), keys=config.passkey_keys, told_by=config.passkey_told_by)
+
+
+def _longppl(sources: Sources) -> Task:
+    """Return LongPPL with key tokens found by the model under YaRN, or by another model as it is."""
+    config, model = sources.config, sources.model
+    original = rope_geometry(model, config.original_length).original_length
+    length = max(*config.lengths, config.dataset_min_tokens or 0)
+    other = config.longppl_evaluator
+
+    @contextmanager
+    def load() -> Iterator[Evaluator]:
+        evaluator, tokenizer = load_model(str(other), config.dtype, config.device, config.attn_implementation)
+        yield Evaluator(model_losses(evaluator), tokenizer)
+
+    facts = {"dtype": str(model.dtype), "attention": model.config._attn_implementation}
+    if other is None:
+        facts |= {"model": model_fingerprint(model, config.model), "factors": f"yarn from {original} to {length}"}
+    else:
+        facts |= {"model": {"id": other, **model_fingerprint(read_config(other), other)}, "factors": "its own"}
+    found = load_key_tokens(
+        sources.data,
+        length,
+        key_token_rule(original),
+        load if other else lambda: yarn_evaluator(model, length, config.original_length),
+        facts,
+        sources.tokenizer,
+        config.output_dir,
     )
+    return LongPPL(sources.data, found, **sources.common)
+
+
+def _ruler(name: str) -> Builder:
+    def build(sources: Sources) -> Task:
+        config = sources.config
+        file = getattr(config, QUESTIONS[name]) if name in QUESTIONS else None
+        return build_ruler(
+            name,
+            sources.tokenizer,
+            samples=config.ruler_samples,
+            essays=sources.data,
+            qa_file=None if file is None else Path(file),
+            **sources.common,
+        )
+
+    return build
+
+
+def _longbench(name: str) -> Builder:
+    def build(sources: Sources) -> Task:
+        config = sources.config
+        source, samples = config.longbench_source, config.longbench_samples
+        task = build_longbench(name, sources.tokenizer, source=source, samples=samples, **sources.common)
+        return cast(Task, task)
+
+    return build
+
+
+def _lm_eval(name: str) -> Builder:
+    def build(sources: Sources) -> Task:
+        try:
+            from ..evaluation.harness import LmEval
+        except ImportError as error:
+            raise ValueError(
+                f"tasks {LM_EVAL}NAME need the package lm-eval, got {error}; pip install 'longrope[lm-eval]'"
+            ) from error
+        config = sources.config
+        shots = STANDARD.get(name, config.lm_eval_shots)
+        options = (shots, config.lm_eval_samples, config.lm_eval_path)
+        return cast(Task, LmEval(sources.tokenizer, name, *options, **sources.common))
+
+    return build
+
+
+TASKS: Mapping[str, Builder] = {
+    "perplexity": lambda sources: Perplexity(sources.data, **sources.common),
+    "perplexity_sliding": _sliding,
+    "longppl": _longppl,
+    "passkey": lambda sources: Passkey(**_passkey(sources)),
+    "passkey_hard": _passkey_hard,
+    "niah": lambda sources: SingleNeedle(**_needle(sources)),
+    "niah_multi": lambda sources: MultiNeedle(**_needle(sources), needles=sources.config.needle_count),
+    "nolima": lambda sources: NoLiMa(**_needle(sources), pairs=sources.config.nolima_pairs),
+    **{name: _ruler(name) for name in RULER},
+    **{name: _longbench(name) for name in LONGBENCH},
+}
+"""Tasks by name; beside them `lm_eval:NAME` is any task of lm-eval."""
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "ruler": tuple(RULER),
+    "longbench": tuple(f"longbench_{name}" for name in DATASETS),
+    "standard": tuple(f"{LM_EVAL}{name}" for name in STANDARD),
+}
+"""Names that stand for several tasks."""
+
+
+def task_names(config: EvaluateConfig) -> list[str]:
+    """Return the tasks that the names and groups of an evaluation stand for, each once.
+
+    Raises:
+        ValueError: there are none, or a name is unknown.
+    """
+    known = [*GROUPS, *TASKS, f"{LM_EVAL}NAME"]
+    if not config.tasks:
+        raise ValueError(f"tasks must be at least one of {', '.join(known)}, got none")
+    spelled: list[str] = []
+    for name in config.tasks:
+        if name not in GROUPS and name not in TASKS and not name.startswith(LM_EVAL):
+            raise unknown_name("task", name, known)
+        without = missing_data(config) if name in GROUPS else {}
+        spelled += [task for task in GROUPS.get(name, (name,)) if task not in without]
+    return list(dict.fromkeys(spelled))
+
+
+def missing_data(config: EvaluateConfig) -> dict[str, str]:
+    """Return the tasks of the chosen groups whose data is not given, and what would give it."""
+    chosen = {task for name in config.tasks for task in GROUPS.get(name, ()) if task not in config.tasks}
+    return {
+        task: f"it needs a file of questions: give --{option.replace('_', '-')}"
+        for task, option in QUESTIONS.items()
+        if task in chosen and getattr(config, option) is None
+    }
+
+
+def build_tasks(sources: Sources) -> list[Task]:
+    """Return the tasks of an evaluation.
+
+    Raises:
+        ValueError: the data or a package of a task is missing, or an option is out of range.
+    """
+    names = task_names(sources.config)
+    return [(TASKS.get(name) or _lm_eval(name.removeprefix(LM_EVAL)))(sources) for name in names]

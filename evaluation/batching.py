@@ -1,5 +1,6 @@
 """Micro-batches that shrink when the accelerator runs out of memory."""
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -7,6 +8,27 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What a RuntimeError says on devices without an exception of their own: MPS, CPU on Linux, CPU on Windows."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that less at a time might fit, on CUDA, MPS or CPU."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in OUT_OF_MEMORY)
+    )
+
+
+def free_memory() -> None:
+    """Give cached memory back to the device; call it outside the handler, whose traceback keeps tensors alive."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 class Batcher:
@@ -21,7 +43,7 @@ class Batcher:
         """Return the results of `function` over all items, in order.
 
         Raises:
-            torch.OutOfMemoryError: not even one item fits.
+            Exception: what the device raises when not even one item fits; see `is_out_of_memory`.
         """
         results: list[Result] = []
         while len(results) < len(items):
@@ -29,9 +51,9 @@ class Batcher:
             try:
                 results += function(batch)
                 continue
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
+            except (RuntimeError, MemoryError) as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
                     raise
             self.batch_size = len(batch) // 2
-            torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the failed tensors alive
+            free_memory()
         return results

@@ -1,7 +1,7 @@
-"""Documents for search and evaluation: hub datasets, local files, and the embedded `pystdlib` corpus.
+"""Documents for search and evaluation: presets, hub datasets, local files, and the embedded `pystdlib` corpus.
 
 One document is one long text (a book, a source file). Nothing here knows of models; tokens are made in
-`tokenized.py`.
+`tokenized.py`. Presets name corpora of long-context papers where they can be read without running code of theirs.
 """
 
 import hashlib
@@ -25,17 +25,54 @@ class Document:
     text: str
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A corpus on the hub that is known by a short name."""
+
+    hub: str
+    """Id on the hub."""
+    splits: dict[str, str | None]
+    """Splits, the default one first; the file of each where the hub's own loader is a script, which is refused."""
+    column: str
+    """Column of the texts."""
+    licence: str
+
+
+PRESETS = {
+    "pg19": Preset(
+        "emozilla/pg19",
+        {"test": None, "validation": None, "train": None},
+        "text",
+        "books of Project Gutenberg published before 1919, in the public domain in the US; collection: Apache-2.0",
+    ),
+    "proof-pile": Preset(
+        "hoskinson-center/proof-pile",
+        {"test": "test/proofpile_test.jsonl.gz", "validation": "dev/proofpile_dev.jsonl.gz"},
+        "text",
+        "collection: Apache-2.0; its arXiv papers keep their authors' licences",
+    ),
+    "govreport": Preset(
+        "ccdv/govreport-summarization",
+        {"test": None, "validation": None, "train": None},
+        "report",
+        "reports of US government agencies (GAO, CRS), in the public domain in the US; collection: none stated",
+    ),
+}
+"""Evaluated by YaRN (Proof-pile, GovReport) and LongRoPE (Proof-pile, PG19), with default splits as there."""
+
+
 def read_documents(
     dataset: str, split: str | None = None, feature: str = "text", subset: str | None = None
 ) -> Iterator[Document]:
     """Yield the documents of a dataset, in a fixed order.
 
     Args:
-        dataset: `pystdlib`; a folder of `.txt`, `.py`, `.tex`, `.md`, `.jsonl` or `.parquet` files; one such file;
-            or the id of a dataset on the Hugging Face hub (read by streaming, e.g. `emozilla/pg19`).
+        dataset: `pystdlib`; a name of `PRESETS`, e.g. `pg19`; a folder of `.txt`, `.py`, `.tex`, `.md`, `.jsonl` or
+            `.parquet` files; one such file; or the id of a dataset on the Hugging Face hub, e.g. `emozilla/pg19`,
+            read by streaming.
         split: for `pystdlib` one of train, search, eval (None: all of it); for the hub the split's name
-            (default `validation`); local files have no splits.
-        feature: column that holds the text in `.jsonl`, `.parquet` and hub datasets.
+            (default `validation`, of a preset `test`); local files have no splits.
+        feature: column that holds the text in `.jsonl`, `.parquet` and hub datasets; a preset has its own.
         subset: configuration name of a hub dataset.
 
     Raises:
@@ -45,6 +82,10 @@ def read_documents(
         if split is not None and split not in PYSTDLIB_SPLITS:
             raise ValueError(f"split of pystdlib must be one of {', '.join(PYSTDLIB_SPLITS)}, got {split!r}")
         return _read_pystdlib(split)
+    if dataset in PRESETS:
+        if subset is not None or feature not in ("text", PRESETS[dataset].column):
+            raise ValueError(f"subset and feature must be omitted for {dataset}, got {subset!r} and {feature!r}")
+        return _read_preset(dataset, split)
     path = Path(dataset)
     if path.exists():
         if split is not None:
@@ -116,14 +157,27 @@ def _read_parquet(file: Path) -> Iterator[dict[str, object]]:
         raise ValueError(f"dataset files must be readable parquet, got {file}: {error}; restore it") from error
 
 
-def _read_hub(dataset: str, subset: str | None, split: str, feature: str) -> Iterator[Document]:
+def _read_preset(name: str, split: str | None) -> Iterator[Document]:
+    preset = PRESETS[name]
+    chosen = split or next(iter(preset.splits))
+    if chosen not in preset.splits:
+        raise ValueError(f"split of {name} must be one of {', '.join(preset.splits)}, got {chosen!r}")
+    if (file := preset.splits[chosen]) is None:
+        return _read_hub(preset.hub, None, chosen, preset.column)
+    return _read_hub("json", None, "train", preset.column, f"hf://datasets/{preset.hub}/{file}")
+
+
+def _read_hub(
+    dataset: str, subset: str | None, split: str, feature: str, data_files: str | None = None
+) -> Iterator[Document]:
     import datasets
 
+    stem = dataset if data_files is None else data_files
     try:
-        rows = datasets.load_dataset(dataset, subset, split=split, streaming=True)
+        rows = datasets.load_dataset(dataset, subset, split=split, streaming=True, data_files=data_files)
     except (OSError, ValueError, ConnectionError) as error:
-        raise ValueError(f"dataset must be a readable path or hub dataset, got {dataset!r}: {error}") from error
-    yield from _rows_to_documents(iter(rows), feature, dataset)  # type: ignore[arg-type]
+        raise ValueError(f"dataset must be a readable path or hub dataset, got {stem!r}: {error}") from error
+    yield from _rows_to_documents(iter(rows), feature, stem)  # type: ignore[arg-type]
 
 
 def _rows_to_documents(rows: Iterator[dict[str, object]], feature: str, stem: str) -> Iterator[Document]:

@@ -6,25 +6,40 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NOT_FINITE = -1
+PREFILL_CHUNK = 8192
+"""Tokens of a prompt that go through the model at once, so that activations and attention mask stay small at 128k."""
 
 Generate = Callable[[torch.Tensor, int], torch.Tensor]
 """Prompts (B, T) and a number of new tokens N -> new tokens (B, at most N)."""
 
 
 @torch.inference_mode()
-def greedy(model: PreTrainedModel, ids: torch.Tensor, num_tokens: int, ends: Collection[int] = ()) -> torch.Tensor:
+def greedy(
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    num_tokens: int,
+    ends: Collection[int] = (),
+    prefill_chunk: int = PREFILL_CHUNK,
+) -> torch.Tensor:
     """Return the most likely continuation, token by token.
+
+    Prompts are read piece by piece, which changes nothing under installed rescale factors; a model's own RoPE that
+    depends on the length (dynamic, or longrope with two lists) would differ.
 
     Args:
         model: causal language model of Transformers.
         ids: prompts of equal length, shape (B, T).
         num_tokens: N, new tokens per prompt.
         ends: tokens that end an answer; what follows one in its row is that token again.
+        prefill_chunk: tokens of the prompts that go through the model at once, per row.
 
     Returns:
         New tokens, shape (B, N) or less where all rows ended; `NOT_FINITE` wherever the logits were not finite.
     """
-    step, cache, tokens = ids.to(model.device), None, []
+    cache, tokens = None, []
+    *before, step = ids.to(model.device).split(prefill_chunk, dim=1)
+    for part in before:
+        cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
     last = torch.tensor(sorted(ends), device=step.device, dtype=step.dtype)
     ended = torch.zeros(len(step), 1, dtype=torch.bool, device=step.device)
     for _ in range(num_tokens):

@@ -5,9 +5,11 @@ Letters: B rows, T tokens, V vocabulary. At 128k tokens and a vocabulary of 128k
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 
@@ -24,25 +26,31 @@ class DocumentScore:
 
 
 @torch.inference_mode()
-def token_nats(model: PreTrainedModel, ids: torch.Tensor, chunk: int = 512) -> torch.Tensor:
-    """Return the loss of tokens 1 .. T-1 in one forward over the whole window.
+def token_nats(
+    model: PreTrainedModel, ids: torch.Tensor, chunk: int = 512, scored: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the loss of some tokens in one forward over the whole window.
 
     Args:
         model: causal language model of Transformers.
         ids: token ids, shape (B, T).
         chunk: positions (over all rows) whose logits are alive at once.
+        scored: places of the K tokens to score, each from 1 to T-1, on the CPU; None: all T-1 of them.
 
     Returns:
-        Negative log-probabilities in nats, float32, shape (B, T - 1).
+        Negative log-probabilities in nats, float32, shape (B, K).
     """
+    return differentiable_token_nats(model, ids, chunk, scored)
+
+
+def differentiable_token_nats(
+    model: PreTrainedModel, ids: torch.Tensor, chunk: int = 512, scored: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what `token_nats` returns; with gradients on, logits are computed once more in the backward pass."""
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    step = max(1, chunk // len(ids))
-    parts = []
-    for start in range(0, ids.shape[1] - 1, step):
-        stop = min(start + step, ids.shape[1] - 1)
-        logits = _logits(model, hidden[:, start:stop])
-        targets = ids[:, start + 1 : stop + 1].to(logits.device)
-        parts.append(functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none"))
+    places = torch.arange(1, ids.shape[1]) if scored is None else scored
+    score = partial(checkpoint, _nats, use_reentrant=False) if torch.is_grad_enabled() else _nats
+    parts = [score(model, hidden[:, part - 1], ids[:, part]) for part in places.split(max(1, chunk // len(ids)))]
     return torch.cat(parts, dim=1)
 
 
@@ -52,6 +60,11 @@ def document_score(nats: torch.Tensor) -> DocumentScore:
     if not math.isfinite(total):
         return DocumentScore(None, len(nats), f"loss is {total}")
     return DocumentScore(total, len(nats))
+
+
+def _nats(model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = _logits(model, hidden)
+    return functional.cross_entropy(logits.transpose(1, 2), targets.to(logits.device), reduction="none")
 
 
 def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:

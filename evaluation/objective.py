@@ -1,6 +1,12 @@
-"""What a search minimises: the loss of many candidates on one document, a batch of candidates per forward."""
+"""What a search minimises: the loss of many candidates on one window, a batch of candidates per forward.
 
+Objectives differ in their windows and in which tokens of a window they score. The window w of document d has the index
+`w * len(documents) + d`, so the first windows come first. Letters: N windows, T tokens, K scored tokens.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,15 +14,53 @@ from transformers import PreTrainedModel
 
 from ..rope import Installation, RescaleFactors
 from .batching import Batcher
+from .key_tokens import KeyTokenRule, find_key_tokens, model_losses
 from .loss import DocumentScore, document_score, token_nats
 from .tokenized import TokenDocument, check_vocabulary
 
 
-class PerplexityObjective:
-    """Scores rescale factors by the loss of whole windows of `length` tokens, the first of which opens its document.
+@dataclass(frozen=True, kw_only=True)
+class WindowScore(DocumentScore):
+    """The loss of one candidate on one window, and what it cost."""
 
-    Window w of document d has the index `w * len(documents) + d`, so the first windows come first.
-    """
+    forwarded: int
+    """Tokens sent through the model, whether the score failed or not."""
+
+
+class WindowObjective(ABC):
+    """Scores rescale factors by the loss of some tokens of a window."""
+
+    def __init__(self, model: PreTrainedModel, installation: Installation, batch_size: int) -> None:
+        """Remember where candidates are scored.
+
+        Args:
+            model: a model.
+            installation: what `install(model)` gave; its candidates are replaced by each call.
+            batch_size: candidates per forward; halved for good whenever memory runs out.
+        """
+        self.model, self.installation = model, installation
+        self.batcher = Batcher(batch_size)
+
+    @abstractmethod
+    def window(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the token ids of a window, shape (T,), and the places of its scored tokens, shape (K,), from 1."""
+
+    def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[WindowScore]:
+        """Return one score per candidate, in order, on the window with this index."""
+        ids, scored = self.window(document)
+        ids = ids.to(self.model.device)
+
+        def forward(batch: Sequence[RescaleFactors]) -> list[WindowScore]:
+            self.installation.set(batch)
+            nats = token_nats(self.model, ids.expand(len(batch), -1), scored=scored)
+            scores = [document_score(row) for row in nats]
+            return [WindowScore(score.nats, score.tokens, score.error, forwarded=len(ids)) for score in scores]
+
+        return self.batcher.map(forward, candidates)
+
+
+class PerplexityObjective(WindowObjective):
+    """The loss of every token but the first of whole windows."""
 
     def __init__(
         self,
@@ -28,7 +72,7 @@ class PerplexityObjective:
         windows_per_document: int = 1,
         opening: int = 0,
     ) -> None:
-        """Keep the windows on the model's device.
+        """Cut the windows.
 
         Args:
             model: a model.
@@ -39,24 +83,72 @@ class PerplexityObjective:
             windows_per_document: windows per document, spread evenly; they overlap where a document is short.
             opening: special tokens in front of each document, repeated in front of each window.
         """
+        super().__init__(model, installation, batch_size)
         check_vocabulary(documents, model)
-        self.model, self.installation = model, installation
-        self.windows = window_pool(documents, length, windows_per_document, opening).to(model.device)
-        self.batcher = Batcher(batch_size)
+        self.documents = documents
+        self.windows = window_pool(documents, length, windows_per_document, opening)
 
-    def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[DocumentScore]:
-        """Return one score per candidate, in order, on the window with this index."""
+    def window(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a window and the places of all tokens that something precedes."""
+        return self.windows[index], torch.arange(1, self.windows.shape[1])
 
-        def forward(batch: Sequence[RescaleFactors]) -> list[DocumentScore]:
-            self.installation.set(batch)
-            nats = token_nats(self.model, self.windows[document].expand(len(batch), -1))
-            return [document_score(row) for row in nats]
 
-        return self.batcher.map(forward, candidates)
+class KeyTokenObjective(WindowObjective):
+    """The loss of key tokens only: those that an evaluator predicts from the long context alone (LongPPL).
+
+    The evaluator is the model itself with baseline factors that already reach that far. A window's key tokens are found
+    when it is first asked for; that scores no candidate, and its forwards count for none. Where a window has none, the
+    next window of the same document that has some stands in for it.
+    """
+
+    def __init__(self, whole: PerplexityObjective, rule: KeyTokenRule, evaluator: RescaleFactors) -> None:
+        """Make sure that each document has key tokens.
+
+        Args:
+            whole: the windows, and where candidates are scored.
+            rule: what a key token is.
+            evaluator: factors with which the model finds them, e.g. YaRN for the length of the windows.
+
+        Raises:
+            ValueError: a document has no key tokens in any of its windows.
+        """
+        super().__init__(whole.model, whole.installation, whole.batcher.batch_size)
+        self.windows, self.documents = whole.windows, whole.documents
+        self.rule, self.evaluator = rule, evaluator
+        self._places: dict[int, torch.Tensor] = {}
+        for number in range(len(self.documents)):
+            self.window(number)
+
+    def window(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a window with key tokens, and their places."""
+        others = range(index, index + len(self.windows), len(self.documents))
+        for number in (other % len(self.windows) for other in others):
+            if len(places := self._key_tokens(number)):
+                return self.windows[number], places
+        raise ValueError(
+            f"documents must have key tokens in a window of {self.windows.shape[1]} tokens, got none in "
+            f"{self.documents[index % len(self.documents)].name}; take other or longer documents, lower alpha, or "
+            "shorten trunc_len"
+        )
+
+    def _key_tokens(self, number: int) -> torch.Tensor:
+        if number not in self._places:
+            self.installation.set([self.evaluator])
+            self._places[number] = find_key_tokens(model_losses(self.model), self.windows[number], self.rule)
+        return self._places[number]
 
 
 def window_tensor(documents: Sequence[TokenDocument], length: int) -> torch.Tensor:
     """Return the first `length` tokens of each document, shape (documents, length).
+
+    Raises:
+        ValueError: there are no documents, or one is shorter than `length`.
+    """
+    return window_pool(documents, length, 1, 0)
+
+
+def window_pool(documents: Sequence[TokenDocument], length: int, count: int, opening: int) -> torch.Tensor:
+    """Return `count` windows of each document with its first `opening` tokens in front, shape (N, length).
 
     Raises:
         ValueError: there are no documents, or one is shorter than `length`.
@@ -69,21 +161,15 @@ def window_tensor(documents: Sequence[TokenDocument], length: int) -> torch.Tens
                 f"documents must have at least {length} tokens, got {document.name} with {len(document.ids)}; "
                 "raise the minimum length of the documents or evaluate a shorter length"
             )
-    return torch.stack([torch.from_numpy(document.ids[:length].copy()) for document in documents])
+    starts = [window_starts(document, length, count) for document in documents]
+    rows = [
+        np.concatenate([document.ids[:opening], document.ids[own[number] + opening : own[number] + length]])
+        for number in range(count)
+        for document, own in zip(documents, starts, strict=True)
+    ]
+    return torch.from_numpy(np.stack(rows))
 
 
-def window_pool(documents: Sequence[TokenDocument], length: int, count: int, opening: int) -> torch.Tensor:
-    """Return `count` windows of each document with its first `opening` tokens in front, shape (windows, length).
-
-    Raises:
-        ValueError: as `window_tensor`.
-    """
-    pool = [window_tensor(documents, length)]
-    for number in range(1, count):
-        starts = [number * (len(document.ids) - length) // (count - 1) for document in documents]
-        rows = [
-            np.concatenate([document.ids[:opening], document.ids[start + opening : start + length]])
-            for document, start in zip(documents, starts, strict=True)
-        ]
-        pool.append(torch.from_numpy(np.stack(rows)))
-    return torch.cat(pool)
+def window_starts(document: TokenDocument, length: int, count: int) -> list[int]:
+    """Return where `count` windows of `length` tokens begin, spread evenly over a document, the first at its start."""
+    return [number * (len(document.ids) - length) // max(count - 1, 1) for number in range(count)]

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..rope.files import write_atomically
 
@@ -39,13 +39,25 @@ class ResultRow:
     """Documents or samples behind the value; failed ones are left out and listed in `failures`."""
 
 
+class LeftOut(NamedTuple):
+    """A length that a task has no room in, so that no method has a row there."""
+
+    task: str
+    length: int
+    reason: str
+
+
 class Results(NamedTuple):
     """The content of a `results.json`."""
 
     rows: list[ResultRow]
     provenance: dict[str, Any]
+    """`PROVENANCE` and, by method, the `factors` that were installed for its longest length."""
     failures: list[dict[str, Any]]
     """Cells, documents and samples without a score, each with its error."""
+    costs: list[dict[str, Any]] = []
+    """Seconds, tokens, tokens per second and peak memory of each finished cell."""
+    left_out: list[LeftOut] = []
 
 
 def provenance(
@@ -89,11 +101,11 @@ def git_commit() -> str | None:
         return None
 
 
-def model_fingerprint(model: PreTrainedModel, model_id: str) -> dict[str, str | None]:
-    """Return the sha256 over weights and config of a local model, or the revision of a hub model."""
+def model_fingerprint(model: PreTrainedModel | PreTrainedConfig, model_id: str) -> dict[str, str | None]:
+    """Return the sha256 over weights and config of a local model, or the revision of a hub model (or its config)."""
     folder = Path(model_id).expanduser()
     if not folder.is_dir():
-        return {"revision": getattr(model.config, "_commit_hash", None)}
+        return {"revision": getattr(getattr(model, "config", model), "_commit_hash", None)}
     digest = hashlib.sha256()
     for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
         with path.open("rb") as file:
@@ -102,7 +114,12 @@ def model_fingerprint(model: PreTrainedModel, model_id: str) -> dict[str, str | 
 
 
 def write_results(
-    path: str | Path, rows: Sequence[ResultRow], provenance: dict[str, Any], failures: Sequence[dict[str, Any]]
+    path: str | Path,
+    rows: Sequence[ResultRow],
+    provenance: dict[str, Any],
+    failures: Sequence[dict[str, Any]],
+    costs: Sequence[dict[str, Any]] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> None:
     """Write `results.json`; it appears whole or not at all.
 
@@ -115,6 +132,8 @@ def write_results(
         "provenance": provenance,
         "rows": [asdict(row) for row in rows],
         "failures": list(failures),
+        "costs": list(costs),
+        "left_out": [entry._asdict() for entry in left_out],
     }
     _check(payload, "results")
     write_atomically(Path(path), json.dumps(payload, indent=1, allow_nan=False) + "\n")
@@ -134,7 +153,13 @@ def read_results(path: str | Path) -> Results:
     except ValueError as error:
         raise ValueError(f"results must be readable JSON, got {path}: {error}; restore the file") from error
     _check(payload, str(path))
-    return Results([ResultRow(**row) for row in payload["rows"]], payload["provenance"], payload["failures"])
+    return Results(
+        [ResultRow(**row) for row in payload["rows"]],
+        payload["provenance"],
+        payload["failures"],
+        payload.get("costs", []),
+        [LeftOut(**entry) for entry in payload.get("left_out", [])],
+    )
 
 
 def _check(payload: Any, source: str) -> None:

@@ -45,6 +45,7 @@ class Task(Protocol):
     """A task of the comparison; one frozen dataclass each."""
 
     name: ClassVar[str]
+    """What the task is called in every row; a property where one class stands for many tasks."""
     one_forward: ClassVar[bool]
     """Whether all lengths come out of the forward at the longest one (static factors only)."""
 
@@ -53,7 +54,10 @@ class Task(Protocol):
         ...
 
     def check(self, model: PreTrainedModel, lengths: Sequence[int]) -> None:
-        """Raise ValueError if the model can't be measured at these lengths, before anything runs."""
+        """Raise ValueError if the model can't be measured at these lengths, before anything runs.
+
+        The comparison asks for each length alone, and leaves out those that are refused.
+        """
         ...
 
     def tokens(self, lengths: Sequence[int]) -> int:

@@ -147,6 +147,7 @@ def load_tokenized(
     samples: int,
     seed: int | None = None,
     exclude: Collection[str] = (),
+    at_least: int | None = None,
 ) -> TokenizedDocuments:
     """Read `samples` documents of at least `min_tokens` tokens, in the order in which they are stored.
 
@@ -156,6 +157,7 @@ def load_tokenized(
         samples: number of documents to take.
         seed: None takes the first ones, a number a random selection.
         exclude: digests of documents to leave out, such as those that factors were searched on.
+        at_least: number of documents to be content with where there are no more (None: `samples`).
 
     Raises:
         ValueError: no such folder, or too few long documents.
@@ -176,7 +178,9 @@ def load_tokenized(
         if document.digest not in exclude:
             kept[index] = document
         if len(kept) == samples:
-            return TokenizedDocuments([kept[index] for index in sorted(kept)], info)
+            break
+    if len(kept) >= (samples if at_least is None else at_least):
+        return TokenizedDocuments([kept[index] for index in sorted(kept)], info)
     left_out = f" and not among the {len(exclude)} left out" if exclude else ""
     raise ValueError(
         f"samples must be at most the {len(kept)} documents of {min_tokens} or more tokens{left_out} in {path} (its "

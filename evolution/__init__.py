@@ -6,25 +6,62 @@ Nothing here knows a model: the objective is handed in, so the engine needs neit
 from .budget import Budget
 from .curve import CurvePoint, search_curve
 from .journal import HistoryRow, RunFolder, read_history
-from .search import DocumentScore, Objective, SearchProgress, SearchResult, run_search
-from .settings import CmaSettings, HybridSettings, LongRope2Settings, PaperSettings, Settings, load_settings
+from .search import (
+    DifferentiableObjective,
+    DocumentScore,
+    GradientScore,
+    Objective,
+    SearchProgress,
+    SearchResult,
+    run_search,
+)
+from .settings import (
+    CmaSettings,
+    GradientSettings,
+    HybridSettings,
+    LongRope2Settings,
+    PaperSettings,
+    ParetoSettings,
+    PiecewiseSettings,
+    Settings,
+)
+from .settings_file import load_settings
 from .space import START_TOKEN_CHOICES, Genome, Space
-from .strategies import STRATEGIES, Evaluation, Request, Strategy, build_strategy
+from .strategies import (
+    GRADIENT_SCORES,
+    STRATEGIES,
+    Evaluation,
+    FrontPoint,
+    Gradient,
+    ParetoStrategy,
+    Request,
+    Strategy,
+    build_strategy,
+)
 
 __all__ = [
+    "GRADIENT_SCORES",
     "START_TOKEN_CHOICES",
     "STRATEGIES",
     "Budget",
     "CmaSettings",
     "CurvePoint",
+    "DifferentiableObjective",
     "DocumentScore",
     "Evaluation",
+    "FrontPoint",
     "Genome",
+    "Gradient",
+    "GradientScore",
+    "GradientSettings",
     "HistoryRow",
     "HybridSettings",
     "LongRope2Settings",
     "Objective",
     "PaperSettings",
+    "ParetoSettings",
+    "ParetoStrategy",
+    "PiecewiseSettings",
     "Request",
     "RunFolder",
     "SearchProgress",

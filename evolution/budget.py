@@ -16,7 +16,7 @@ class Budget:
     """
 
     tokens_per_score: int
-    """Tokens of one forward over one window."""
+    """Tokens sent through the model for one candidate on one window, as its rows will say in `forwarded`."""
     max_scored_tokens: int | None = None
     """Tokens through a forward pass, in the whole run."""
     max_hours: float | None = None
@@ -41,11 +41,18 @@ class Budget:
             requests: what it asks for.
             num_final_scores: scores that the last generation needs after it.
         """
-        known = {(row.genome, row.document) for row in rows}
-        asked = {(request.genome, document) for request in requests for document in request.documents}
-        num_scores = len(rows) + len(asked - known) + num_final_scores
-        if self.max_scores is not None and num_scores > self.max_scores:
+        known = {row.key for row in rows}
+        asked = {
+            (request.genome, document, request.gradient): request.scores_per_document
+            for request in requests
+            for document in request.documents
+        }
+        num_known = sum(row.num_scores for row in rows)
+        num_new = sum(num_scores for key, num_scores in asked.items() if key not in known)
+        tokens = sum(row.forwarded for row in rows) + (num_new + num_final_scores) * self.tokens_per_score
+        if self.max_scored_tokens is not None and tokens > self.max_scored_tokens:
             return False
         if self.max_hours is None or not rows:
             return True
-        return sum(row.seconds for row in rows) / len(rows) * num_scores <= 3600 * self.max_hours
+        seconds_per_score = sum(row.seconds for row in rows) / sum(row.num_scores for row in rows)
+        return seconds_per_score * (num_known + num_new + num_final_scores) <= 3600 * self.max_hours

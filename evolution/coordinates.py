@@ -12,8 +12,8 @@ ATTENTION_SHARE = 0.3
 class SmoothCoordinates:
     """Points around an origin genome: K knots of log lambda, the log attention factor, the place of the start tokens.
 
-    All are changes relative to the origin, so the zero point is the origin itself. Between knots, which are spread
-    evenly over the pairs, the change of log lambda is linear. The attention factor has a coordinate where the space
+    All are changes relative to the origin, so the zero point is the origin itself. Between knots the change of log
+    lambda is linear; `knot_positions` says where they are. The attention factor has a coordinate where the space
     searches it, start tokens where they have more than one choice; theirs is discrete, one `start_token_step` a choice.
     """
 
@@ -43,8 +43,7 @@ class SmoothCoordinates:
     def genome(self, point: NDArray[np.float64]) -> Genome:
         """Return the grid genome nearest to a point of shape (coordinates,)."""
         pairs = np.arange(self.space.num_pairs)
-        knots = np.linspace(0, self.space.num_pairs - 1, self.num_knots)
-        change = np.interp(pairs, knots, point[: self.num_knots])
+        change = np.interp(pairs, knot_positions(self.space, self.num_knots), point[: self.num_knots])
         attention = self.space.decode_attention(self.origin)
         if attention is not None:
             attention *= float(np.exp(ATTENTION_SHARE * point[self.num_knots]))
@@ -60,3 +59,18 @@ class SmoothCoordinates:
         choices = self.space.start_token_choices
         place = self._origin_choice + round(float(point[-1]) / self.start_token_step)
         return choices[min(max(place, 0), len(choices) - 1)]
+
+
+def knot_positions(space: Space, num_knots: int) -> NDArray[np.float64]:
+    """Return the pairs where the knots are, shape (K,): the first, the last, and evenly between two that matter.
+
+    These are the first pair that made fewer than ten periods in training and the first that makes less than one within
+    the target length. Pairs left of them are best left alone, pairs right of them hardly turn; between them a few per
+    cent of lambda decide. Where the space does not know them, or the knots are too few, they are spread evenly.
+    """
+    last = space.num_pairs - 1
+    low, high = space.sensitive_pairs or (0, 0)
+    low, high = max(low, 1), min(high, last - 1)
+    if high <= low or num_knots < 5:
+        return np.linspace(0, last, num_knots)
+    return np.concatenate([[0], np.linspace(low, high, num_knots - 2), [last]])

@@ -1,11 +1,22 @@
-"""The search curve: numbers for a plot, read from the history of a run folder."""
+"""What a search did, in numbers: by generation, by origin, against its best seed; read from its scores alone.
+
+Losses of different documents don't compare, so candidates are compared with the best seed of the first generation on
+the same documents. Not every strategy scores that seed again on each window. Where it was not scored, its loss is
+estimated: loss = effect of the window + effect of the candidate, fitted by token-weighted least squares to all scores.
+Windows that no chain of candidates links to one of the seed's have no estimate, and what was scored there has no gain.
+"""
 
 import math
 import statistics
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from .journal import HistoryRow, read_history
 from .space import Genome
@@ -21,57 +32,221 @@ class CurvePoint:
     generation: int
     """Number of the generation, from 0."""
     scored_tokens: int
-    """Tokens scored up to the end of the generation."""
+    """Tokens sent through the model up to the end of the generation, backward passes counted twice."""
     best_gain: float
     """Lowest loss so far on the documents of this generation, minus the seed's there, in nats per token."""
     median_gain: float
     """Median loss of the candidates of this generation, minus the seed's, in nats per token."""
 
 
+@dataclass(frozen=True)
+class GenerationSummary:
+    """One generation, summed up by those of its candidates that have the most documents (all the same ones)."""
+
+    generation: int
+    """Number of the generation, from 0."""
+    scored_tokens: int
+    """Tokens sent through the model up to the end of the generation, backward passes counted twice."""
+    origins: Mapping[str, int]
+    """Candidates scored in this generation by the kind of their origin, failed ones included."""
+    documents: frozenset[int]
+    """Indices of the documents that the losses are of."""
+    best_loss: float | None
+    """Lowest loss, nats per token; None if all failed."""
+    best_origin: str | None
+    """Where the candidate of that loss came from."""
+    median_loss: float | None
+    """Median loss, nats per token."""
+    seed_loss: float | None
+    """Loss of the best seed on these documents, measured or estimated; None if it is neither."""
+
+
+@dataclass(frozen=True)
+class OriginSummary:
+    """What one kind of origin (seeds, mutations, ...) cost and found; a candidate belongs to whoever proposed it first.
+
+    A gain on few documents is partly their luck: the more candidates share few documents, the better the best looks.
+    """
+
+    origin: str
+    candidates: int
+    """Candidates, failed ones included."""
+    scored_tokens: int
+    """Tokens sent through the model for them, also when others asked for them again."""
+    best_gain: float | None
+    """Lowest loss minus the best seed's on the same documents, nats per token; None if none can be compared."""
+    documents: int
+    """Documents behind that gain."""
+
+
 def search_curve(path: str | Path) -> list[CurvePoint]:
     """Return the search curve of a run folder, one point per generation that can be compared with the best seed.
 
-    Losses of different documents don't compare, so each is taken relative to the seed that was the best of the first
-    generation, on the same documents. A generation is summed up by its candidates that have the most documents.
+    Raises:
+        ValueError: there is no such run.
     """
     history = Path(path) / "history.jsonl"
     if not history.is_file():
         raise ValueError(f"search run must be a folder with history.jsonl, got {path}; name the folder of a search")
-    rows, _ = read_history(history)
-    scores: dict[Genome, dict[int, HistoryRow]] = {}
     best: dict[frozenset[int], float] = {}
     curve: list[CurvePoint] = []
-    reference: Genome | None = None
-    scored_tokens = 0
-    for generation, group in groupby(rows, key=lambda row: row.generation):
-        scored = list(group)
-        scored_tokens += sum(row.tokens for row in scored)
-        for row in scored:
-            scores.setdefault(row.genome, {})[row.document] = row
-        candidates = {row.genome for row in scored if row.genome != reference}
-        reference = reference or _best_seed(scored, scores)
-        documents = max((frozenset(scores[genome]) for genome in candidates), key=len, default=frozenset())
-        alike = [genome for genome in candidates if frozenset(scores[genome]) == documents]
-        losses = [loss for genome in alike if (loss := _loss(scores[genome].values())) is not None]
-        seed = _loss_on(documents, scores[reference]) if reference else None
-        if losses and seed is not None:
-            best[documents] = min(best.get(documents, math.inf), *losses)
-            median = statistics.median(losses)
-            curve.append(CurvePoint(generation, scored_tokens, best[documents] - seed, median - seed))
+    for one in generation_summaries(read_history(history)[0]):
+        if one.best_loss is None or one.median_loss is None or one.seed_loss is None:
+            continue
+        best[one.documents] = min(best.get(one.documents, math.inf), one.best_loss)
+        gains = best[one.documents] - one.seed_loss, one.median_loss - one.seed_loss
+        curve.append(CurvePoint(one.generation, one.scored_tokens, *gains))
     return curve
 
 
-def _best_seed(rows: Collection[HistoryRow], scores: Mapping[Genome, Scores]) -> Genome | None:
-    seeds = {row.genome for row in rows if row.origin.startswith("seed:")}
-    losses = {genome: loss for genome in seeds if (loss := _loss(scores[genome].values())) is not None}
+def generation_summaries(rows: Sequence[HistoryRow]) -> list[GenerationSummary]:
+    """Return a summary of each generation of a history, in order.
+
+    After the first generation the best seed is what others are compared with, and no candidate itself.
+    """
+    reference = best_seed(rows)
+    seed_losses = _losses_on_all_documents(rows, reference)
+    scores: dict[Genome, dict[int, HistoryRow]] = {}
+    summaries: list[GenerationSummary] = []
+    scored_tokens = 0
+    for generation, group in groupby(rows, key=lambda row: row.generation):
+        origins: dict[Genome, str] = {}
+        for row in group:
+            scored_tokens += row.forwarded
+            scores.setdefault(row.genome, {})[row.document] = row
+            if row.genome != reference or not summaries:
+                origins[row.genome] = row.origin
+        summaries.append(_summary(generation, scored_tokens, origins, scores, seed_losses))
+    return summaries
+
+
+def _summary(
+    generation: int,
+    scored_tokens: int,
+    origins: Mapping[Genome, str],
+    scores: Mapping[Genome, Scores],
+    seed_losses: Mapping[int, float],
+) -> GenerationSummary:
+    documents = max((frozenset(scores[genome]) for genome in origins), key=len, default=frozenset())
+    alike = [genome for genome in origins if frozenset(scores[genome]) == documents]
+    losses = {genome: loss for genome in alike if (loss := _loss(scores[genome].values())) is not None}
+    best = min(losses, key=lambda genome: losses[genome], default=None)
+    return GenerationSummary(
+        generation=generation,
+        scored_tokens=scored_tokens,
+        origins=Counter(kind_of(origin) for origin in origins.values()),
+        documents=documents,
+        best_loss=None if best is None else losses[best],
+        best_origin=None if best is None else origins[best],
+        median_loss=statistics.median(losses.values()) if losses else None,
+        seed_loss=None if best is None else _weighted(seed_losses, scores[best].values()),
+    )
+
+
+def origin_summaries(rows: Sequence[HistoryRow]) -> list[OriginSummary]:
+    """Return what each kind of origin cost and found, in the order of their first appearance."""
+    seed_losses = _losses_on_all_documents(rows, best_seed(rows))
+    finder: dict[Genome, str] = {}
+    for row in rows:
+        finder.setdefault(row.genome, kind_of(row.origin))
+    scores = _by_genome(rows)
+    summaries: list[OriginSummary] = []
+    for origin in dict.fromkeys(finder.values()):
+        candidates = [one.values() for genome, one in scores.items() if finder[genome] == origin]
+        gains = [(gain, len(one)) for one in candidates if (gain := _gain(one, seed_losses)) is not None]
+        gain, documents = min(gains, default=(None, 0))
+        cost = sum(row.forwarded for row in rows if finder[row.genome] == origin)
+        summaries.append(OriginSummary(origin, len(candidates), cost, gain, documents))
+    return summaries
+
+
+def best_seed(rows: Sequence[HistoryRow]) -> Genome | None:
+    """Return the seed with the lowest loss in the first generation; without seeds, its best candidate."""
+    first = [row for row in rows if row.generation == rows[0].generation]
+    seeds = [row for row in first if kind_of(row.origin) == "seed"]
+    losses = {
+        genome: loss
+        for genome, scores in _by_genome(seeds or first).items()
+        if (loss := _loss(scores.values())) is not None
+    }
     return min(losses, key=lambda genome: losses[genome], default=None)
 
 
-def _loss_on(documents: Collection[int], scores: Scores) -> float | None:
-    return _loss([scores[document] for document in documents]) if scores.keys() >= set(documents) else None
+def best_seed_on(rows: Sequence[HistoryRow], documents: Collection[int]) -> tuple[str, float] | None:
+    """Return origin and loss (nats per token) of the best seed on some documents, None if no seed has all of them."""
+    chosen = [row for row in rows if kind_of(row.origin) == "seed" and row.document in documents]
+    losses = [
+        (loss, next(iter(scores.values())).origin)
+        for scores in _by_genome(chosen).values()
+        if len(scores) == len(set(documents)) and (loss := _loss(scores.values())) is not None
+    ]
+    if not losses:
+        return None
+    loss, origin = min(losses)
+    return origin, loss
+
+
+def kind_of(origin: str) -> str:
+    """Return the kind of an origin, `seed` for `seed:yarn`."""
+    return origin.partition(":")[0]
+
+
+def _losses_on_all_documents(rows: Sequence[HistoryRow], genome: Genome | None) -> dict[int, float]:
+    """Return the loss of a candidate on each document, nats per token: measured, else estimated if it is linked."""
+    sound = [row for row in rows if row.nats is not None]
+    measured = {row.document: _loss_of(row) for row in sound if row.genome == genome}
+    if not measured:
+        return {}
+    tokens = {row.document: row.tokens for row in sound}
+    documents = sorted(tokens)
+    effects, parts = _document_effects(sound, {document: place for place, document in enumerate(documents)})
+    known = [documents.index(document) for document in measured]
+    above = [measured[documents[place]] - effects[place] for place in known]
+    level = float(np.average(above, weights=[tokens[documents[place]] for place in known]))
+    linked = (place for place in range(len(documents)) if parts[place] == parts[known[0]])
+    return {documents[place]: level + float(effects[place]) for place in linked} | measured
+
+
+def _document_effects(rows: Sequence[HistoryRow], places: Mapping[int, int]) -> tuple[Any, Any]:
+    """Return the document effects of the additive model, and the linked part that each document belongs to.
+
+    With the candidates' effects eliminated, the normal equations are a graph Laplacian over the documents.
+    """
+    laplacian, right = np.zeros((len(places), len(places))), np.zeros(len(places))
+    for scores in _by_genome(rows).values():
+        at = [places[document] for document in scores]
+        tokens = np.array([row.tokens for row in scores.values()], dtype=np.float64)
+        losses = np.array([_loss_of(row) for row in scores.values()])
+        laplacian[np.ix_(at, at)] += np.diag(tokens) - np.outer(tokens, tokens) / tokens.sum()
+        right[at] += tokens * (losses - tokens @ losses / tokens.sum())
+    links: Any = connected_components(laplacian != 0, directed=False)
+    return np.linalg.lstsq(laplacian, right)[0], links[1]
+
+
+def _by_genome(rows: Iterable[HistoryRow]) -> dict[Genome, dict[int, HistoryRow]]:
+    scores: dict[Genome, dict[int, HistoryRow]] = {}
+    for row in rows:
+        scores.setdefault(row.genome, {})[row.document] = row
+    return scores
+
+
+def _gain(rows: Collection[HistoryRow], seed_losses: Mapping[int, float]) -> float | None:
+    loss, seed = _loss(rows), _weighted(seed_losses, rows)
+    return None if loss is None or seed is None else loss - seed
+
+
+def _weighted(losses: Mapping[int, float], rows: Collection[HistoryRow]) -> float | None:
+    """Return the mean of losses by document over the documents and tokens of rows, None if one is missing."""
+    if not all(row.document in losses for row in rows):
+        return None
+    return sum(losses[row.document] * row.tokens for row in rows) / sum(row.tokens for row in rows)
 
 
 def _loss(rows: Collection[HistoryRow]) -> float | None:
     """Return mean nats per token over documents, None if a score failed."""
     nats = [row.nats for row in rows if row.nats is not None]
     return sum(nats) / sum(row.tokens for row in rows) if len(nats) == len(rows) else None
+
+
+def _loss_of(row: HistoryRow) -> float:
+    return (row.nats or 0.0) / row.tokens

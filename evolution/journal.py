@@ -19,7 +19,7 @@ import yaml
 
 from ..rope.files import write_atomically
 from .space import Genome
-from .strategies import Evaluation, Request, Strategy
+from .strategies import GRADIENT_SCORES, Evaluation, Gradient, Request, Strategy
 
 FORMAT = "longrope-search"
 VERSION = 1
@@ -42,7 +42,9 @@ class HistoryRow:
     nats: float | None
     """Summed loss in nats; None if the score failed."""
     tokens: int
-    """Scored tokens; 0 if the score failed."""
+    """Tokens the loss is summed over; 0 if the score failed."""
+    forwarded: int
+    """Tokens sent through the model for it."""
     error: str | None
     """Why the score failed, None if it did not."""
     seconds: float
@@ -53,11 +55,29 @@ class HistoryRow:
     """Attention factor in grid steps; None where a policy fixes it."""
     critical_dimension: int | None = None
     """Pair below which the factors follow NTK; None where all are free."""
+    differentiated: bool = False
+    """Whether derivatives were asked for, too."""
+    gradient: Gradient | None = None
+    """The derivatives; None if they were not asked for or the score failed."""
+
+    @property
+    def num_scores(self) -> int:
+        """What the row cost, in scores (one forward each)."""
+        return GRADIENT_SCORES if self.differentiated else 1
+
+    @property
+    def key(self) -> "ScoreKey":
+        """What was asked for."""
+        return self.genome, self.document, self.differentiated
 
     @property
     def genome(self) -> Genome:
         """The candidate."""
         return Genome(self.steps, self.start_tokens, self.attention, self.critical_dimension)
+
+
+ScoreKey = tuple[Genome, int, bool]
+"""A candidate, a document, and whether derivatives are wanted, too."""
 
 
 class RunFolder:
@@ -94,7 +114,7 @@ class RunFolder:
         except BaseException:
             self.close()
             raise
-        self._rows: dict[tuple[Genome, int], HistoryRow] = {(row.genome, row.document): row for row in rows}
+        self._rows: dict[ScoreKey, HistoryRow] = {row.key: row for row in rows}
 
     def __enter__(self) -> Self:
         return self
@@ -113,21 +133,23 @@ class RunFolder:
         """Every score, in the order it was made."""
         return tuple(self._rows.values())
 
-    def missing(self, requests: Sequence[Request]) -> dict[int, dict[Genome, str]]:
-        """Return what the requests need and nobody has scored: document to genomes to origin."""
-        calls: dict[int, dict[Genome, str]] = {}
+    def missing(self, requests: Sequence[Request]) -> dict[tuple[int, bool], dict[Genome, str]]:
+        """Return what the requests need and nobody has scored: (document, with gradient) to genomes to origin."""
+        calls: dict[tuple[int, bool], dict[Genome, str]] = {}
         for request in requests:
             for document in request.documents:
-                if (request.genome, document) not in self._rows:
-                    calls.setdefault(document, {}).setdefault(request.genome, request.origin)
+                if (request.genome, document, request.gradient) not in self._rows:
+                    calls.setdefault((document, request.gradient), {}).setdefault(request.genome, request.origin)
         return calls
 
     def evaluation(self, request: Request) -> Evaluation:
         """Return the answer to a request whose documents are all scored."""
-        rows = [self._rows[request.genome, document] for document in request.documents]
+        rows = [self._rows[request.genome, document, request.gradient] for document in request.documents]
         if errors := [row.error for row in rows if row.error is not None]:
             return Evaluation(request, error=errors[0])
-        return Evaluation(request, tuple(row.nats or 0.0 for row in rows), tuple(row.tokens for row in rows))
+        nats, tokens = tuple(row.nats or 0.0 for row in rows), tuple(row.tokens for row in rows)
+        gradients = tuple(row.gradient for row in rows if row.gradient is not None)
+        return Evaluation(request, nats, tokens, gradients=gradients)
 
     def append(self, rows: Sequence[HistoryRow]) -> None:
         """Add the rows of one call to the history and wait until the disk has them.
@@ -146,7 +168,7 @@ class RunFolder:
                 file.truncate(self._end)
                 raise _cannot_save(self._history, error) from error
         self._end += len(data)
-        self._rows |= {(row.genome, row.document): row for row in rows}
+        self._rows |= {row.key: row for row in rows}
 
     def save_checkpoint(self, strategy: Strategy) -> None:
         """Save the state of the strategy, whole or not at all.
@@ -241,6 +263,9 @@ def _parse_row(line: bytes) -> HistoryRow:
         raise ValueError("no end of line")
     payload = json.loads(line)
     payload["steps"] = tuple(payload["steps"])
+    if payload.get("gradient") is not None:
+        payload["gradient"] = Gradient.from_dict(payload["gradient"])
+    payload.setdefault("forwarded", payload["tokens"] + 1)  # older histories: windows, all scored but the first token
     return HistoryRow(**payload)
 
 

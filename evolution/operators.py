@@ -21,6 +21,11 @@ def mutate(parent: Genome, space: Space, rng: Generator, probability: float) -> 
     likewise within its bounds.
     """
     steps = redraw(parent.steps, space.lower, space.upper, rng, probability)
+    return with_scalars(steps, parent, space, rng, probability)
+
+
+def with_scalars(steps: tuple[int, ...], parent: Genome, space: Space, rng: Generator, probability: float) -> Genome:
+    """Return a genome of given steps with the parent's start tokens and attention factor, each maybe redrawn."""
     start_tokens = parent.start_tokens
     if rng.random() < probability:
         start_tokens = space.start_token_choices[int(rng.integers(len(space.start_token_choices)))]

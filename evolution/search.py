@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 from ..rope.factors import RescaleFactors
 from .budget import Budget
 from .journal import HistoryRow, RunFolder
 from .space import Genome
-from .strategies import Evaluation, Request, Strategy
+from .strategies import Evaluation, Gradient, Request, Strategy
 
 
 class DocumentScore(Protocol):
@@ -23,7 +23,12 @@ class DocumentScore(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Scored tokens."""
+        """Tokens the loss is summed over."""
+        ...
+
+    @property
+    def forwarded(self) -> int:
+        """Tokens sent through the model for it: its cost, whether it failed or not."""
         ...
 
     @property
@@ -37,6 +42,32 @@ class Objective(Protocol):
 
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[DocumentScore]:
         """Return one score per candidate, all on the same document."""
+        ...
+
+
+class GradientScore(DocumentScore, Protocol):
+    """Loss of one candidate on one document with its derivatives, which count where there is no error.
+
+    `forwarded` has the tokens of the backward pass, too, each counted twice.
+    """
+
+    @property
+    def d_log_lambda(self) -> Sequence[float]:
+        """Derivative of the summed loss with respect to the log of each rescale factor, length P."""
+        ...
+
+    @property
+    def d_log_attention(self) -> float:
+        """Derivative of the summed loss with respect to the log of the attention factor."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableObjective(Objective, Protocol):
+    """An objective for strategies that ask for gradients."""
+
+    def gradient(self, candidate: RescaleFactors, document: int) -> GradientScore:
+        """Return the score of one candidate on one document with its derivatives."""
         ...
 
 
@@ -55,7 +86,7 @@ class SearchProgress:
     candidates: int
     """Candidates with a score, in the whole run."""
     scored_tokens: int
-    """Tokens scored in the whole run."""
+    """Tokens sent through the model in the whole run."""
     best: Evaluation | None
     """The strategy's best so far."""
 
@@ -69,7 +100,7 @@ class SearchResult:
     candidates: int
     """Candidates with a score."""
     scored_tokens: int
-    """Tokens scored."""
+    """Tokens sent through the model."""
 
 
 def run_search(
@@ -104,8 +135,9 @@ def run_search(
             if strategy.done:
                 break
             requests = strategy.ask()
-        for document, genomes in folder.missing(requests).items():
-            folder.append(_score(objective, build, document, genomes, generation))
+        for (document, gradient), genomes in folder.missing(requests).items():
+            ask = _differentiate if gradient else _score
+            folder.append(ask(objective, build, document, genomes, generation))
             _report(on_progress, strategy, folder, requests, generation)
         evaluations = [folder.evaluation(request) for request in requests]
         _check_first(evaluations, generation)
@@ -123,7 +155,8 @@ def _affords(budget: Budget, folder: RunFolder, strategy: Strategy, requests: Se
     if budget.allows(rows, requests, strategy.num_final_scores):
         return True
     if strategy.generation == 0:
-        num_scores = sum(len(request.documents) for request in requests) + strategy.num_final_scores
+        num_scores = sum(len(request.documents) * request.scores_per_document for request in requests)
+        num_scores += strategy.num_final_scores
         raise ValueError(
             f"max_scored_tokens must be at least {num_scores * budget.tokens_per_score} for the first and the last "
             f"generation, got {budget.max_scored_tokens}; raise it or choose smaller hyper-parameters"
@@ -141,29 +174,57 @@ def _score(
     """Score genomes (with their origins) on one document in one call."""
     started = time.perf_counter()
     scores = objective.score([build(genome) for genome in genomes], document)
-    seconds = (time.perf_counter() - started) / len(genomes)
+    seconds = time.perf_counter() - started
     if len(scores) != len(genomes):
         raise RuntimeError(f"the objective must give one score per candidate, got {len(scores)} for {len(genomes)}")
+    return _rows(scores, genomes, generation=generation, document=document, seconds=seconds / len(genomes))
+
+
+def _differentiate(
+    objective: Objective,
+    build: Callable[[Genome], RescaleFactors],
+    document: int,
+    genomes: Mapping[Genome, str],
+    generation: int,
+) -> list[HistoryRow]:
+    """Score genomes (with their origins) on one document, one by one, with derivatives."""
+    if not isinstance(objective, DifferentiableObjective):
+        raise ValueError(
+            f"objective must have gradients for this strategy, got {type(objective).__name__}; search with another "
+            "strategy or objective"
+        )
+    started = time.perf_counter()
+    scores = [objective.gradient(build(genome), document) for genome in genomes]
+    seconds = (time.perf_counter() - started) / len(genomes)
+    gradients = [None if _why_failed(score) else _gradient_of(score) for score in scores]
+    rows = _rows(scores, genomes, generation=generation, document=document, seconds=seconds, differentiated=True)
+    return [replace(row, gradient=gradient) for row, gradient in zip(rows, gradients, strict=True)]
+
+
+def _rows(scores: Sequence[DocumentScore], genomes: Mapping[Genome, str], **shared: Any) -> list[HistoryRow]:
     rows: list[HistoryRow] = []
     for (genome, origin), score in zip(genomes.items(), scores, strict=True):
         error = _why_failed(score)
         rows.append(
             HistoryRow(
-                generation=generation,
                 origin=origin,
                 steps=genome.steps,
                 start_tokens=genome.start_tokens,
                 attention=genome.attention,
                 critical_dimension=genome.critical_dimension,
-                document=document,
                 nats=None if error or score.nats is None else float(score.nats),
                 tokens=0 if error else int(score.tokens),
+                forwarded=int(score.forwarded),
                 error=error,
-                seconds=seconds,
                 rows_left=len(genomes) - len(rows) - 1,
+                **shared,
             )
         )
     return rows
+
+
+def _gradient_of(score: GradientScore) -> Gradient:
+    return Gradient(tuple(float(value) for value in score.d_log_lambda), float(score.d_log_attention))
 
 
 def _why_failed(score: DocumentScore) -> str | None:
@@ -192,7 +253,7 @@ def _report(
 ) -> None:
     if on_progress is None:
         return
-    num_requested = len({(request.genome, document) for request in requests for document in request.documents})
+    num_requested = len({(r.genome, document, r.gradient) for r in requests for document in r.documents})
     num_missing = sum(map(len, folder.missing(requests).values()))
     on_progress(
         SearchProgress(
@@ -207,5 +268,5 @@ def _report(
 
 
 def _cost(folder: RunFolder) -> tuple[int, int]:
-    """Return the number of distinct candidates scored, and of tokens scored."""
-    return len({row.genome for row in folder.rows}), sum(row.tokens for row in folder.rows)
+    """Return the number of distinct candidates scored, and of tokens sent through the model for them."""
+    return len({row.genome for row in folder.rows}), sum(row.forwarded for row in folder.rows)

@@ -1,12 +1,7 @@
-"""Hyper-parameters of the search: one frozen dataclass per strategy, and the reader of their files."""
+"""Hyper-parameters of the search: one frozen dataclass per strategy."""
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, ClassVar
-
-import yaml
+from dataclasses import dataclass
+from typing import ClassVar
 
 from .space import START_TOKEN_CHOICES, Space
 
@@ -31,11 +26,13 @@ class Settings:
     search_attention: bool = False
     """Search the attention factor, too; else one policy fixes it for all candidates, as in LongRoPE."""
 
+    num_documents: int = 5
+    """Search documents, at least 1; `--samples` replaces it (LongRoPE appendix A.3: 5)."""
     windows_per_document: int = 1
     """Windows of the target length cut from each document, spread evenly over it, at least 1 (LongRoPE: the first)."""
 
     def __post_init__(self) -> None:
-        _check_whole(self, windows_per_document=1)
+        _check_whole(self, num_documents=1, windows_per_document=1)
         self.space(num_pairs=2, scale=1.0)  # the space checks its own numbers
 
     def space(self, num_pairs: int, scale: float) -> Space:
@@ -110,22 +107,38 @@ class HybridSettings(Settings):
     """Search the attention factor, too; else one policy fixes it for all candidates."""
     upper_ratio: float = 2.0
     """Largest rescale factor as a multiple of the extension ratio s, at least 1 (LongRoPE2: 2)."""
-    windows_per_document: int = 12
+    num_documents: int = 64
+    """Search documents at most, at least 2; `--samples` replaces it."""
+    windows_per_document: int = 4
     """Windows of the target length cut from each document, spread evenly over it, at least 1."""
     num_scores: int = 320
     """Budget: scores of one candidate on one window, in all phases together; `--max-scored-tokens` replaces it."""
-    seed_windows: int = 3
-    """Windows on which the seeds are compared, at least 1."""
-    explore_share: float = 0.8
-    """Share of the scores left after seeds and selection that goes to the exploration, above 0 to 1."""
+    turn_share: float = 0.7
+    """Share of the scores left that an emitter may spend in one turn, above 0 to 1."""
+    turn_scores: int = 400
+    """Scores that an emitter may spend in one turn at most, at least 1."""
     population_size: int = 8
-    """Candidates per generation of the exploration, at least 4."""
+    """Candidates per generation of the evolution strategies, at least 4."""
     num_knots: int = 6
     """Knots over the dimension pairs, at least 2 (at most one per pair is used)."""
+    num_fine_knots: int = 16
+    """Knots of the finer evolution strategy, at least 2 (at most one per pair is used)."""
     sigma: float = 0.15
     """First standard deviation of the change at a knot, in units of log lambda, above 0."""
-    generations_per_window: int = 40
-    """Generations after which candidates of the exploration share one more window, at least 1."""
+    use_gradients: bool = True
+    """Let an emitter descend on gradients, which need more memory."""
+    num_descent_knots: int = 16
+    """Knots of the descent, at least 2 (at most one per pair is used)."""
+    descent_travel: float = 1.1
+    """Sum of the steps of a descent, as a multiple of the range of log lambda, above 0."""
+    largest_step: float = 0.07
+    """Largest step of a descent, as a share of that range, above 0 to 1."""
+    beta2: float = 0.95
+    """Decay of the squared gradient of the descent, above 0 to 1."""
+    sigma_decay: float = 0.5
+    """Factor of sigma from one turn of an evolution strategy to its next, above 0 to 1."""
+    min_generations: int = 8
+    """Generations of a turn at least, before candidates share more windows, at least 1."""
     averaged_share: float = 0.5
     """Share of the generations, counted from the last, whose means are averaged, above 0 to 1."""
     num_mutations: int = 4
@@ -138,23 +151,38 @@ class HybridSettings(Settings):
     """Draws of a new candidate before giving up on it, at least 1."""
     race_rounds: int = 5
     """Windows on which a candidate that is not dropped meets the incumbent, at least 2."""
-    significance: float = 0.2
-    """Level of the paired test that drops a candidate and of the one that makes it the incumbent, above 0 to 1."""
-    patience: int = 20
-    """Races without a new incumbent after which the refinement ends, at least 1."""
+    duel_windows: int = 8
+    """Windows on which a proposal meets the incumbent at most, at least 2."""
+    min_duel_windows: int = 4
+    """Windows on which it meets the incumbent at least, at least 2."""
+    significance: float = 0.1
+    """Level of the paired test that drops a candidate and of the one that ends a duel, above 0 to 1."""
+    patience: int = 3
+    """Turns without a sure gain, of every emitter in a row, after which the search ends, at least 1."""
     selection_share: float = 0.3
     """Share of the documents kept for the selection among the finalists, above 0 to 1; at least one document."""
-    selection_windows: int = 6
-    """Windows of those documents on which each finalist is scored, at least 1."""
-    num_finalist_seeds: int = 2
-    """Best seeds among the finalists, at least 1."""
+    selection_budget: float = 0.12
+    """Share of the scores for the selection, above 0 to 1."""
+    selection_windows: int = 48
+    """Windows of those documents on which each finalist is scored at most, at least 1."""
+    num_finalists: int = 2
+    """Finalists: the best seed and the last incumbents, at least 2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_whole(self, num_scores=1, seed_windows=1, population_size=4, num_knots=2, generations_per_window=1)
-        _check_whole(self, num_mutations=0, num_crossovers=0, max_attempts=1, race_rounds=2, patience=1)
-        _check_whole(self, selection_windows=1, num_finalist_seeds=1)
-        for name in ("explore_share", "averaged_share", "mutation_probability", "significance", "selection_share"):
+        _check_whole(self, num_scores=1, turn_scores=1, population_size=4, num_knots=2, num_fine_knots=2)
+        _check_whole(self, min_generations=1, num_mutations=0, num_crossovers=0, max_attempts=1, race_rounds=2)
+        _check_whole(self, duel_windows=2, min_duel_windows=2, patience=1, selection_windows=1, num_finalists=2)
+        for name in (
+            "turn_share",
+            "largest_step",
+            "sigma_decay",
+            "averaged_share",
+            "mutation_probability",
+            "significance",
+        ):
+            _check_share(self, name)
+        for name in ("selection_share", "selection_budget"):
             _check_share(self, name)
         _check_sigma(self.sigma)
 
@@ -185,88 +213,104 @@ class LongRope2Settings(Settings):
         _check_parents(self.num_parents, self.population_size)
 
 
-KINDS = (PaperSettings, CmaSettings, HybridSettings, LongRope2Settings)
+@dataclass(frozen=True)
+class PiecewiseSettings(PaperSettings):
+    """Algorithm 1 on factors of three pieces: 1, then free, then s (official code, `dim_piece_mono`)."""
+
+    strategy: ClassVar[str] = "piecewise"
+
+    population_size: int = 128
+    """Candidates of the first generation, at least 2: the seeds and mutations of them (official code: 128)."""
+    num_iterations: int = 80
+    """Generations bred after the first, 0 or more (official code: 80)."""
+    num_mutations: int = 32
+    """Mutations bred per generation, 0 or more (official code: 32)."""
+    num_crossovers: int = 32
+    """Crossovers bred per generation, 0 or more (official code: 32)."""
+    max_attempts: int = 40
+    """Draws of a new candidate before giving up on it, at least 1 (official code: 40 tries of a crossover)."""
+
+
+@dataclass(frozen=True)
+class GradientSettings(Settings):
+    """Adam on the gradient of the loss with respect to log lambda and the log attention factor, from the best seed."""
+
+    strategy: ClassVar[str] = "gradient"
+
+    search_attention: bool = True
+    """Search the attention factor, too; else one policy fixes it for all candidates."""
+    upper_ratio: float = 2.0
+    """Largest rescale factor as a multiple of the extension ratio s, at least 1 (LongRoPE2: 2)."""
+    num_documents: int = 16
+    """Search documents, at least 1; `--samples` replaces it."""
+    windows_per_document: int = 4
+    """Windows of the target length cut from each document, spread evenly over it, at least 1."""
+    seed_windows: int = 3
+    """Windows on which the seeds, and the best of them with all start tokens, are compared, at least 1."""
+    num_iterations: int = 60
+    """Steps of Adam, at least 1; a gradient counts as three scores, one forward and twice that backward."""
+    windows_per_step: int = 1
+    """Windows whose gradients are averaged in a step, at least 1."""
+    num_knots: int = 16
+    """Knots over the dimension pairs, at least 2 (at most one per pair is used); between them the change is linear."""
+    learning_rate: float = 0.05
+    """Change of log lambda at a knot in the first step, above 0; 0.05 changes lambda by about 5 %."""
+    beta1: float = 0.9
+    """Share of the earlier mean in Adam's mean of the gradient, from 0 to below 1."""
+    beta2: float = 0.99
+    """Share of the earlier mean in Adam's mean of the squared gradient, from 0 to below 1."""
+    averaged_share: float = 0.5
+    """Share of the steps, counted from the last, whose points are averaged into the result, above 0 to 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, seed_windows=1, num_iterations=1, windows_per_step=1, num_knots=2)
+        _check_share(self, "averaged_share")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}; try 0.05")
+        for name in ("beta1", "beta2"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {value}; Adam's own are 0.9 and 0.999")
+
+
+@dataclass(frozen=True)
+class ParetoSettings(Settings):
+    """NSGA-II (Deb et al. 2002): the front of short- against long-context loss."""
+
+    strategy: ClassVar[str] = "pareto"
+
+    search_attention: bool = True
+    """Search the attention factor, too; else one policy fixes it for all candidates."""
+    population_size: int = 32
+    """Candidates that survive and breed, at least 2; the first generation holds the seeds and mutations of them."""
+    num_iterations: int = 20
+    """Generations bred after the first, 0 or more, each as large as the population."""
+    crossover_probability: float = 0.9
+    """Probability that a child has two parents, above 0 to 1 (Deb et al.: 0.9)."""
+    mutation_probability: float = 0.1
+    """Probability that a child's gene is redrawn, above 0 to 1 (Deb et al.: 1 / number of genes)."""
+    max_attempts: int = 20
+    """Draws of a new candidate before giving up on it, at least 1."""
+    short_documents: int = 5
+    """Windows of the original length for the short-context loss, at least 1 (at most as many as long ones are used)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, population_size=2, num_iterations=0, max_attempts=1, short_documents=1)
+        _check_share(self, "crossover_probability")
+        _check_share(self, "mutation_probability")
+
+
+KINDS = (
+    PaperSettings,
+    CmaSettings,
+    HybridSettings,
+    LongRope2Settings,
+    PiecewiseSettings,
+    GradientSettings,
+    ParetoSettings,
+)
 SETTINGS: dict[str, type[Settings]] = {cls.strategy: cls for cls in KINDS}
-
-# Keys of the JSON files in the official repository (microsoft/LongRoPE, evolution/default_hyper_params), which its code
-# multiplies by `evo_scale` and cuts to whole numbers, the number of iterations included.
-OFFICIAL_COUNTS = {
-    "population_size": "population_size",
-    "max_time_budget": "num_iterations",
-    "mutation_numbers": "num_mutations",
-    "crossover_size": "num_crossovers",
-    "max_crossover_try": "max_attempts",
-    "parents_size": "num_parents",
-}
-OFFICIAL_KEYS = {"evo_scale", "list_step", *OFFICIAL_COUNTS}
-
-
-def load_settings(path: str | Path) -> Settings:
-    """Read a hyper-parameter file: ours (YAML with a `strategy` key) or the official JSON.
-
-    Raises:
-        ValueError: the file is missing or unreadable, has unknown keys, or holds values of a wrong type or range.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"hyper-params must be a file that exists, got {path}; try hyperparams/longrope.yaml")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"hyper-params must be readable YAML or JSON, got {path}: {error}") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"hyper-params must be a mapping of names to values, got {raw!r} in {path}")
-    try:
-        return _from_official(raw) if raw.keys() & (OFFICIAL_KEYS - {"population_size"}) else _from_ours(raw)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _from_ours(raw: Mapping[str, Any]) -> Settings:
-    strategy = raw.get("strategy")
-    if strategy not in SETTINGS:
-        raise ValueError(f"strategy must be one of {sorted(SETTINGS)}, got {strategy!r}{_hint(strategy, SETTINGS)}")
-    cls = SETTINGS[strategy]
-    kinds = {field.name: field.type for field in fields(cls)}
-    values = {key: value for key, value in raw.items() if key != "strategy"}
-    _check_known(values, kinds)
-    return cls(**{key: _convert(key, value, kinds[key]) for key, value in values.items()})
-
-
-def _from_official(raw: Mapping[str, Any]) -> PaperSettings:
-    _check_known(raw, OFFICIAL_KEYS)
-    evo_scale = _convert("evo_scale", raw.get("evo_scale", 1.0), float)
-    counts = {
-        name: int(evo_scale * _convert(key, raw[key], int)) for key, name in OFFICIAL_COUNTS.items() if key in raw
-    }
-    step = {"step": _convert("list_step", raw["list_step"], float)} if "list_step" in raw else {}
-    return PaperSettings(**counts, **step)
-
-
-def _convert(key: str, value: Any, kind: Any) -> Any:
-    """Return the value as its field wants it; YAML knows lists, not tuples, and writes 1 for 1.0."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if kind is int and whole:
-        return value
-    if kind is float and (whole or isinstance(value, float)):
-        return float(value)
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind == tuple[int, ...] and isinstance(value, list) and all(type(item) is int for item in value):
-        return tuple(value)
-    wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a list of whole numbers")
-    raise ValueError(f"{key} must be {wanted}, got {value!r}")
-
-
-def _check_known(keys: Mapping[str, Any], known: Mapping[str, Any] | set[str]) -> None:
-    for key in keys:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r}{_hint(key, known)}; known: {', '.join(sorted(known))}")
-
-
-def _hint(word: Any, known: Mapping[str, Any] | set[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _check_whole(settings: Settings, **least: int) -> None:

@@ -55,6 +55,8 @@ class Space:
     """Whether the attention factor is a gene, from 1 to twice as far above 1 as YaRN's; else a policy fixes it."""
     critical_dimensions: tuple[int, int] | None = None
     """First and last pair that may be the critical dimension (LongRoPE2: ten periods and one period in training)."""
+    sensitive_pairs: tuple[int, int] | None = None
+    """First pair of fewer than ten periods in training, first pair of less than one period in the target length."""
 
     def __post_init__(self) -> None:
         if self.num_pairs < 2:

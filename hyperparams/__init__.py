@@ -10,10 +10,26 @@ def preset(name: str) -> Path:
     Raises:
         ValueError: there is no such file.
     """
+    return _find("hyper-params", name, _folder())
+
+
+def sweep_file(name: str) -> Path:
+    """Return the path of a sweep: a file that exists, or a shipped one by the name of its method.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    return _find("sweeps", name, _folder() / "sweeps")
+
+
+def _folder() -> Path:
+    return Path(str(files(__name__)))
+
+
+def _find(what: str, name: str, folder: Path) -> Path:
     if Path(name).is_file():
         return Path(name)
-    folder = Path(str(files(__name__)))
     if (shipped := folder / f"{name}.yaml").is_file():
         return shipped
     names = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise ValueError(f"hyper-params must be a file that exists or one of {names}, got {name!r}; check the path")
+    raise ValueError(f"{what} must be a file that exists or one of {names}, got {name!r}; check the path")

@@ -99,6 +99,20 @@ class ScaledRotaryEmbedding(nn.Module):
         self.reset()
         self._candidates, self._tensors = list(candidates), tensors
 
+    def set_differentiable(self, candidate: RescaleFactors) -> Tensor:
+        """Use one candidate, and return what to differentiate a loss by.
+
+        Returns:
+            Changes of log lambda, for each pair, and of the log attention factor: zeros, shape (P + 1,), float32, that
+            require gradients. They leave every bit of cos and sin as it is without them.
+        """
+        self.set([candidate])
+        changes = torch.zeros(self.geometry.pairs + 1, requires_grad=True)
+        inv_freq, base, start_tokens, factor, start_factor = self._tensors
+        rescaled, scaled = inv_freq * torch.exp(-changes[:-1]), factor * torch.exp(changes[-1])
+        self._tensors = (rescaled, base, start_tokens, scaled, start_factor)
+        return changes
+
     def set_schedule(self, schedule: Schedule, planned_length: int | Sequence[int] | None = None) -> None:
         """Use factors that depend on the length of the sequence (dynamic methods, short/long pairs).
 
@@ -166,7 +180,6 @@ class ScaledRotaryEmbedding(nn.Module):
             )
         self._candidates, self._tensors = wanted, self._stack(wanted)
 
-    @torch.no_grad()
     def forward(self, x: Tensor, position_ids: Tensor, layer_type: str | None = None) -> Tables:
         """Return the tables of the first row of layers, in the dtype of `x` (B, T, hidden) where the model casts.
 

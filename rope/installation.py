@@ -38,6 +38,15 @@ class Installation:
         """Use candidate c for batch row c (one candidate: for all rows); see `ScaledRotaryEmbedding.set`."""
         self.rotary.set(candidates)
 
+    def set_differentiable(self, candidate: RescaleFactors) -> Tensor:
+        """Use one candidate and return what to differentiate by; see `ScaledRotaryEmbedding.set_differentiable`."""
+        return self.rotary.set_differentiable(candidate)
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers."""
+        return self._pretrained.layers
+
     def set_schedule(self, schedule: Schedule, planned_length: int | Sequence[int] | None = None) -> None:
         """Use length-dependent factors; see `ScaledRotaryEmbedding.set_schedule`."""
         self.rotary.set_schedule(schedule, planned_length)

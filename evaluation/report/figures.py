@@ -1,116 +1,149 @@
-"""Figures of a run as PNG; each function draws the numbers it is given and nothing else."""
+"""Curves, profiles and boxes as PNG and SVG; each function draws the numbers it is given and nothing else."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import cycle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from .numbers import Curve, LambdaProfiles, SearchCurve
+from .canvas import (
+    COLORS,
+    chart,
+    figure,
+    legend_below,
+    length_axis,
+    log_axis,
+    mark_trained,
+    plain_axes,
+    short_count,
+    styles,
+)
+from .metrics import lower_is_better, metric_label
+from .numbers import Curve, LambdaProfiles, LossBox, PositionCurve, SearchCurve
+from .relations import Sensitivity
 
-MARKERS = "osD^vPX*"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#B0A000")  # colour-blind safe
+MAX_WAVELENGTH_TICKS = 6
 
 
-def draw_perplexity(curves: Sequence[Curve], original_length: int, path: Path) -> None:
-    """Draw perplexity against context length with 95 % intervals, both axes logarithmic."""
-    with _figure(path) as axes:
+def draw_perplexity(
+    curves: Sequence[Curve], original_length: int | None, path: Path, title: str = "Perplexity by context length"
+) -> None:
+    """Draw perplexity against context length with 95 % intervals."""
+    with chart(path, title) as axes:
         _draw_curves(axes, curves, original_length)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-        axes.yaxis.set_minor_formatter(FuncFormatter(_leading_digits))
+        log_axis(axes)
         axes.set_ylabel("perplexity, lower is better")
-        axes.set_title("Perplexity by context length")
 
 
-def draw_accuracy(curves: Sequence[Curve], original_length: int, path: Path) -> None:
-    """Draw the share of right answers against context length with 95 % intervals."""
-    with _figure(path) as axes:
+def draw_accuracy(
+    curves: Sequence[Curve],
+    original_length: int | None,
+    path: Path,
+    title: str = "Pass key retrieval by context length",
+) -> None:
+    """Draw a share, e.g. of right answers, against context length with 95 % intervals."""
+    with chart(path, title) as axes:
         _draw_curves(axes, curves, original_length)
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_ylabel("pass keys found, higher is better")
-        axes.set_title("Pass key retrieval by context length")
+        axes.set_ylabel("score, higher is better")
 
 
 def draw_lambdas(numbers: LambdaProfiles, path: Path) -> None:
-    """Draw the rescale factors of each method by dimension pair, with the pairs that training never saw whole."""
-    with _figure(path) as axes:
-        for profile, color in zip(numbers.profiles, cycle(COLORS), strict=False):
-            pairs = np.arange(len(profile.lambdas))
-            axes.step(pairs, profile.lambdas, where="mid", color=color, label=profile.method)
+    """Draw the rescale factors of each method by dimension pair and wavelength, with the trained length marked."""
+    with chart(path, "Rescale factors by method", 4.3) as axes:
+        for profile, (color, _) in zip(numbers.profiles, styles(), strict=False):
+            axes.step(np.arange(len(profile.lambdas)), profile.lambdas, where="mid", color=color, label=profile.method)
         boundary = numbers.critical_pair - 0.5
-        axes.axvline(boundary, color="grey", linestyle=":", linewidth=1)
-        axes.annotate(
-            f"period > {numbers.original_length} tokens →",
-            (boundary, 0.99),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="top",
-            fontsize=8,
-            color="grey",
-        )
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-        axes.yaxis.set_minor_formatter(FuncFormatter(_leading_digits))
+        label = f"period > {short_count(numbers.original_length)}"
+        axes.axvspan(boundary, len(numbers.wavelengths) - 0.5, color="#eeeeee", zorder=0, label=label)
+        axes.set_xlim(-0.5, len(numbers.wavelengths) - 0.5)
+        log_axis(axes)
         axes.set_xlabel("dimension pair i (high to low frequency)")
         axes.set_ylabel("rescale factor λ")
-        axes.set_title("Rescale factors by method")
+        waves = axes.secondary_xaxis("top")
+        pairs = np.unique(np.linspace(0, len(numbers.wavelengths) - 1, MAX_WAVELENGTH_TICKS).round().astype(int))
+        waves.xaxis.set_major_locator(FixedLocator(pairs.tolist()))
+        waves.xaxis.set_minor_locator(NullLocator())
+        waves.set_xticklabels([short_count(round(float(numbers.wavelengths[pair]))) for pair in pairs])
+        waves.set_xlabel("wavelength, tokens", fontsize=9)
+        waves.tick_params(labelsize=9)
 
 
 def draw_search(curve: SearchCurve, path: Path) -> None:
     """Draw how far a search moved the perplexity from that of its best seed, against the tokens it scored."""
-    with _figure(path) as axes:
+    with chart(path, "Search: change of perplexity, same documents") as axes:
         axes.plot(curve.scored_tokens, np.expm1(curve.median_gain), color=COLORS[5], label="median of the generation")
         axes.plot(curve.scored_tokens, np.expm1(curve.best_gain), color=COLORS[1], label="best on its documents")
         axes.axhline(0, color="grey", linestyle=":", linewidth=1, label="best seed")
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.xaxis.set_major_formatter(FuncFormatter(short_count))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("tokens scored")
-        axes.set_ylabel("perplexity against the best seed, same documents")
-        axes.set_title("Search")
+        axes.set_ylabel("perplexity against the best seed")
 
 
-@contextmanager
-def _figure(path: Path) -> Iterator[Axes]:
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(True, color="#dddddd", linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    yield axes
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+def draw_boxes(boxes: Sequence[LossBox], path: Path, title: str) -> None:
+    """Draw the losses of the documents of each method: box of the quartiles, whiskers of 1.5 boxes, every document."""
+    with chart(path, title, 1.4 + 0.42 * len(boxes)) as axes:
+        places = np.arange(len(boxes))
+        axes.boxplot(
+            [box.losses for box in boxes],
+            positions=places.tolist(),
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            medianprops={"color": "black"},
+        )
+        for place, box, (color, _) in zip(places, boxes, styles(), strict=False):
+            axes.plot(box.losses, np.full(len(box.losses), place), "o", color=color, markersize=4, alpha=0.6)
+        axes.set_yticks(places, [box.method for box in boxes])
+        axes.invert_yaxis()
+        axes.set_xlabel("nats per token, lower is better")
 
 
-def _draw_curves(axes: Axes, curves: Sequence[Curve], original_length: int) -> None:
-    for curve, color, marker in zip(curves, cycle(COLORS), cycle(MARKERS), strict=False):
-        axes.plot(curve.lengths, curve.values, color=color, marker=marker, markersize=4, label=curve.method)
-        axes.fill_between(curve.lengths, curve.lows, curve.highs, color=color, alpha=0.15, linewidth=0)
-    axes.axvline(original_length, color="grey", linestyle=":", linewidth=1, label=f"trained length {original_length}")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(sorted({length for curve in curves for length in curve.lengths})))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.set_xlabel("context length, tokens")
+def draw_positions(curves: Sequence[PositionCurve], original_length: int | None, path: Path, title: str) -> None:
+    """Draw the loss by position in the context with 95 % intervals."""
+    with chart(path, title) as axes:
+        for one, (color, _) in zip(curves, styles(), strict=False):
+            centers = (one.edges[:-1] + one.edges[1:]) / 2
+            axes.plot(centers, one.losses, color=color, linewidth=1.2, label=one.method)
+            axes.fill_between(centers, one.lows, one.highs, color=color, alpha=0.12, linewidth=0)
+        if original_length is not None:
+            mark_trained(axes, original_length)
+        axes.xaxis.set_major_formatter(FuncFormatter(short_count))
+        axes.set_xlabel("position in the context, tokens")
+        axes.set_ylabel("nats per token")
 
 
-def _plain(value: float, position: int | None = None) -> str:
-    return f"{value:g}"
+def draw_sensitivities(found: Sequence[Sensitivity], path: Path) -> None:
+    """Draw each variant of a method by the value of each of its parameters, and the mean of each value."""
+    columns = min(2, len(found))
+    lines = -(-len(found) // columns)
+    title = f"{found[0].family} at {found[0].length} tokens"
+    with figure(path, 1.2 + 2.5 * lines, title) as drawn:
+        grid = drawn.subplots(lines, columns, sharey=True, squeeze=False)
+        for axes, one in zip(grid.flat, found, strict=False):
+            plain_axes(axes)
+            levels = list(one.means)
+            places = [levels.index(level) for level in one.levels]
+            axes.plot(places, one.values, "o", color=COLORS[5], markersize=4, alpha=0.7, label="one variant")
+            axes.plot(range(len(levels)), list(one.means.values()), "-D", color=COLORS[1], markersize=5, label="mean")
+            axes.set_xticks(range(len(levels)), levels, rotation=30 if max(map(len, levels)) > 4 else 0)
+            share = "" if one.share is None else f": {one.share:.0%} of variance"
+            axes.set_title(f"{one.parameter}{share}")
+            if lower_is_better(one.metric):
+                log_axis(axes)
+            else:
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        for axes in list(grid.flat)[len(found) :]:
+            axes.set_visible(False)
+        drawn.supylabel(metric_label(found[0].metric), fontsize=10)
+        legend_below(drawn, grid.flat[0])
 
 
-def _leading_digits(value: float, position: int | None = None) -> str:
-    """Label 2 and 5 of each decade only, so that short logarithmic axes are readable and long ones not crowded."""
-    return _plain(value) if f"{value:e}"[0] in "25" else ""
-
-
-def _thousands(value: float, position: int | None = None) -> str:
-    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k"
+def _draw_curves(axes: Axes, curves: Sequence[Curve], original_length: int | None) -> None:
+    for curve, (color, marker) in zip(curves, styles(), strict=False):
+        axes.plot(curve.lengths, curve.values, color=color, marker=marker, markersize=5, label=curve.method)
+        axes.fill_between(curve.lengths, curve.lows, curve.highs, color=color, alpha=0.12, linewidth=0)
+    length_axis(axes, [length for curve in curves for length in curve.lengths], original_length)

@@ -5,19 +5,28 @@ from typing import Any
 
 from ..settings import Settings
 from ..space import Genome, Space
-from .base import Evaluation, Request, Strategy
+from .base import GRADIENT_SCORES, Evaluation, Gradient, Request, Strategy
 from .cma import CmaStrategy
+from .gradient import GradientStrategy
 from .hybrid import HybridStrategy
 from .longrope2 import LongRope2Strategy
 from .paper import PaperStrategy
+from .pareto import FrontPoint, ParetoStrategy
+from .piecewise import PiecewiseStrategy
 
 __all__ = [
+    "GRADIENT_SCORES",
     "STRATEGIES",
     "CmaStrategy",
     "Evaluation",
+    "FrontPoint",
+    "Gradient",
+    "GradientStrategy",
     "HybridStrategy",
     "LongRope2Strategy",
     "PaperStrategy",
+    "ParetoStrategy",
+    "PiecewiseStrategy",
     "Request",
     "Strategy",
     "build_strategy",
@@ -28,6 +37,9 @@ STRATEGIES: dict[str, Callable[[Any, Space, Mapping[str, Genome], int, int], Str
     "cma": CmaStrategy,
     "hybrid": HybridStrategy,
     "longrope2": LongRope2Strategy,
+    "piecewise": PiecewiseStrategy,
+    "gradient": GradientStrategy,
+    "pareto": ParetoStrategy,
 }
 
 

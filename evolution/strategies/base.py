@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from ..space import Genome, Space
 
+GRADIENT_SCORES = 3
+"""Scores that a loss with its derivatives counts as: one forward, and a backward of twice its work."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -17,6 +20,28 @@ class Request:
     """Indices of the search documents, each scored once."""
     origin: str
     """Where the candidate comes from: `seed:yarn`, `mutation`, `crossover`, ..."""
+    gradient: bool = False
+    """Whether the derivatives of the loss are wanted, too, which cost a backward pass."""
+
+    @property
+    def scores_per_document(self) -> int:
+        """What a document costs, in scores (one forward each)."""
+        return GRADIENT_SCORES if self.gradient else 1
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Derivatives of the summed loss of one document, in nats."""
+
+    log_lambda: tuple[float, ...]
+    """With respect to the log of each rescale factor, length P."""
+    log_attention: float
+    """With respect to the log of the attention factor."""
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any]) -> "Gradient":
+        """Undo `dataclasses.asdict`, also after a trip through JSON."""
+        return cls(tuple(payload["log_lambda"]), payload["log_attention"])
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,8 @@ class Evaluation:
     """Scored tokens of each requested document."""
     error: str | None = None
     """Why the candidate could not be scored; such an evaluation is recorded and never ranked."""
+    gradients: tuple[Gradient, ...] = ()
+    """Derivatives for each requested document, where the request wants them."""
 
     @property
     def genome(self) -> Genome:
@@ -57,10 +84,16 @@ class Evaluation:
         """Undo `dataclasses.asdict`, also after a trip through JSON."""
         request = payload["request"]
         return cls(
-            request=Request(genome_from_dict(request["genome"]), tuple(request["documents"]), request["origin"]),
+            request=Request(
+                genome_from_dict(request["genome"]),
+                tuple(request["documents"]),
+                request["origin"],
+                request["gradient"],
+            ),
             nats=tuple(payload["nats"]),
             tokens=tuple(payload["tokens"]),
             error=payload["error"],
+            gradients=tuple(Gradient.from_dict(gradient) for gradient in payload["gradients"]),
         )
 
 

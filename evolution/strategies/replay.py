@@ -74,15 +74,19 @@ class ReplayStrategy(ABC):
         finished_at = state["finished_at"]
         ReplayStrategy.__init__(self)
         for evaluations in told:
-            if self.generation == finished_at:
-                self.ask()  # the generation that was dropped had been drawn
-                self.finish()
+            self._finish_again(finished_at)
             if self.ask() != [evaluation.request for evaluation in evaluations]:
                 raise ValueError(
                     f"a state must replay exactly, got other candidates in generation {self.generation}; "
                     "was it written with other settings or on another machine?"
                 )
             self.tell(evaluations)
+        self._finish_again(finished_at)
+
+    def _finish_again(self, finished_at: int | None) -> None:
+        if self.generation == finished_at and self._finished_at is None:
+            self.ask()  # the generation that was dropped had been drawn
+            self.finish()
 
 
 def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:

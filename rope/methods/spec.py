@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ..factors import RescaleFactors
 from ..names import unknown_name
 from .base import METHODS, Method
+from .formulas import NoScaling
 
 
 def build_method(spec: str, factor: float) -> Method:
@@ -19,7 +20,7 @@ def build_method(spec: str, factor: float) -> Method:
 
     Args:
         spec: name and parameters; the parameters are the fields of the method's dataclass.
-        factor: s, target length / original length.
+        factor: s, target length / original length, unless the text has another `factor`.
 
     Raises:
         ValueError: the name or a parameter is unknown or missing, or a value is of the wrong type or out of range.
@@ -29,7 +30,10 @@ def build_method(spec: str, factor: float) -> Method:
         raise unknown_name("method", name, METHODS)
     method = METHODS[name]
     kinds = get_type_hints(method)
-    parameters = {field.name: field for field in fields(method) if field.init and field.name != "factor"}
+    parameters = {field.name: field for field in fields(method) if field.init}
+    ratio: dict[str, Any] = {"factor": factor} if "factor" in parameters else {}
+    if method is NoScaling:
+        del parameters["factor"]  # it would change nothing
     values: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         key, _, value = part.partition("=")
@@ -42,8 +46,7 @@ def build_method(spec: str, factor: float) -> Method:
     if missing := [key for key in required if key not in values]:
         example = ",".join(f"{key}=FILE" for key in required)
         raise ValueError(f"{name} must be given {', '.join(missing)}, got {spec!r}; write {name}:{example}")
-    takes_factor = any(field.name == "factor" and field.init for field in fields(method))
-    return method(**({"factor": factor} if takes_factor else {}), **values)
+    return method(**ratio | values)
 
 
 def _parse(what: str, text: str, kind: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,20 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from longrope.cli.estimate import forward_flops, plan
 from longrope.cli.main import main
-from longrope.evolution import CmaSettings, HybridSettings, LongRope2Settings, PaperSettings
+from longrope.evolution import (
+    CmaSettings,
+    GradientSettings,
+    HybridSettings,
+    LongRope2Settings,
+    PaperSettings,
+    Settings,
+    Strategy,
+    build_strategy,
+    load_settings,
+)
+from longrope.hyperparams import preset
+
+SEEDS = {"pi": [16.0] * 64, "ntk": [16 ** (i / 63) for i in range(64)]}
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -27,11 +41,47 @@ def test_operations_are_those_that_torch_counts(make_llama: Callable[..., LlamaF
     assert forward_flops(model, length) == counter.get_total_flops() - causal_half + 2 * norms * length
 
 
-def test_plans_state_the_paper_s_1344_candidates_and_the_default_s_scores() -> None:
-    assert (plan(PaperSettings(), 5).candidates, plan(PaperSettings(), 5).scores) == (1344, 6720)
-    assert plan(LongRope2Settings(), 10).scores == 13440
-    assert plan(HybridSettings(num_scores=300), 12).scores == 300
-    assert plan(CmaSettings(population_size=8, num_iterations=24), 5).scores == 8 + 192 + 15
+@pytest.mark.parametrize(
+    ("settings", "num_documents", "candidates", "scores"),
+    [
+        (PaperSettings(), 5, 1344, 6720),
+        (LongRope2Settings(), 10, 1344, 13440),
+        # A score is paid once: the best seed is scored on each of the five documents, and so are two averages.
+        (CmaSettings(population_size=8, num_iterations=24), 5, 2 + 192 + 2, 1 + 192 + 5 + 2 * 5),
+        # Nine gradients, the first at the best seed; on a straight way their average is one of the points.
+        (
+            GradientSettings(num_iterations=9, windows_per_document=1, seed_windows=5, start_token_choices=(0,)),
+            5,
+            2 + 8,
+            2 * 5 + 3 * 9 + 5,
+        ),
+    ],
+    ids=lambda value: getattr(value, "strategy", None),
+)
+def test_plans_count_what_each_algorithm_asks_for(
+    settings: Settings, num_documents: int, candidates: int, scores: int
+) -> None:
+    planned = plan(strategy_of(settings, num_documents), settings.strategy)
+    assert (planned.candidates, planned.scores) == (candidates, scores)
+
+
+def test_the_default_spends_its_scores_and_no_more() -> None:
+    settings = load_settings(preset("hybrid"))
+    assert isinstance(settings, HybridSettings)
+    planned = plan(strategy_of(settings, 12), "hybrid")
+    assert 0.95 * settings.num_scores <= planned.scores <= settings.num_scores
+    assert planned.candidates < planned.scores
+
+
+def test_a_limit_of_the_scores_bounds_the_plan() -> None:
+    assert plan(strategy_of(PaperSettings(), 5), "paper", max_scores=1000).scores == 1000
+
+
+def strategy_of(settings: Settings, num_documents: int) -> Strategy:
+    space = replace(settings.space(num_pairs=64, scale=16.0), critical_dimensions=(24, 35), sensitive_pairs=(24, 40))
+    attention = 1.1 if space.search_attention else None
+    seeds = {name: space.encode(lambdas, 0, attention) for name, lambdas in SEEDS.items()}
+    return build_strategy(settings, space, seeds, num_documents, 0)
 
 
 def test_the_estimate_reads_a_config_without_weights_and_searches_nothing(
@@ -46,7 +96,11 @@ def test_the_estimate_reads_a_config_without_weights_and_searches_nothing(
     assert main([*command, "--output-dir", str(tmp_path / "run")]) == 0
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert rows["paper"][1:3] == ["1,344", f"{6720 * 131072:,}"]
-    assert rows["hybrid"][2] == f"{320 * 131072:,}"
+    settings = load_settings(preset("hybrid"))
+    assert isinstance(settings, HybridSettings)
+    assert rows["hybrid"][2] == f"{settings.num_scores * 131072:,}"
+    hours = [float(rows[name][4].replace(",", "")) for name in ("paper", "hybrid")]
+    assert hours[1] == pytest.approx(hours[0] * settings.num_scores / 6720, rel=0.01)
     # 7.5e9 parameters without the input embeddings, 2 * 32 layers * 4096 * 131072 operations of attention per token
     expected = 6720 * 131072 * (2 * 7.50e9 + 2 * 32 * 4096 * 131072)
     assert float(rows["paper"][3]) == pytest.approx(expected, rel=0.01)

@@ -1,14 +1,18 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from longrope.evaluation.compare import CELLS_JSONL, compare
+from longrope.evaluation.batching import Batcher
+from longrope.evaluation.cells import CELLS_JSONL, collect, method_key, read_cells
+from longrope.evaluation.compare import compare
 from longrope.evaluation.loss import token_nats
 from longrope.evaluation.passkey import Passkey
 from longrope.evaluation.perplexity import Perplexity
+from longrope.evaluation.progress import ComparisonBar, Work
 from longrope.evaluation.results import provenance
 from longrope.rope import RescaleFactors, install
 from longrope.rope.methods import NTK, DynamicNTK, Linear, NoScaling
@@ -36,6 +40,14 @@ class Bench:
         facts = provenance(self.model, "tiny", {task.name: task.protocol() for task in tasks})
         comparison = compare(self.model, provenance=facts, **settings)
         return comparison, self.forwards - before
+
+    def collected(self, **changes):
+        """What the folder holds for a call with these settings."""
+        settings = {"methods": self.methods, "tasks": self.tasks} | changes
+        protocols = {task.name: task.protocol() for task in settings["tasks"]}
+        facts = provenance(self.model, "tiny", protocols)
+        keys = {name: method_key(method) for name, method in settings["methods"].items()}
+        return collect(read_cells(self.folder), facts, protocols, keys)
 
     def cells(self):
         return [json.loads(line) for line in (self.folder / CELLS_JSONL).read_text().splitlines()]
@@ -106,7 +118,7 @@ def test_an_interrupted_comparison_runs_only_what_is_missing(bench, monkeypatch)
     assert len(bench.cells()) == 3
     resumed, _ = bench.run()
     assert len(runs) == 2 + 3  # one finished and one interrupted before; three of four afterwards
-    assert resumed == whole
+    assert (resumed.rows, resumed.failures) == (whole.rows, whole.failures)
 
 
 def test_a_torn_last_line_is_a_cell_that_runs_again(bench):
@@ -114,9 +126,9 @@ def test_a_torn_last_line_is_a_cell_that_runs_again(bench):
     journal = bench.folder / CELLS_JSONL
     journal.write_text(journal.read_text()[:-100])
     again, _ = bench.run()
-    assert again == first
+    assert again.rows == first.rows
     third, repeated = bench.run()
-    assert third == first
+    assert third == again
     assert repeated == canary_forwards(bench)
 
 
@@ -194,18 +206,149 @@ def test_found_factors_are_compared_like_any_method(bench):
     assert by_method["none"] == by_method["found"]
 
 
-@pytest.mark.parametrize(("lengths", "message"), [([501], "at least 501 tokens"), ([60], "for a pass key, got 60")])
-def test_lengths_that_no_cell_can_measure_are_refused_before_anything_is_written(bench, lengths, message):
-    with pytest.raises(ValueError, match=message):
-        bench.run(lengths=lengths)
-    assert not bench.folder.exists()
+@pytest.mark.parametrize(
+    ("length", "task", "reason"),
+    [(501, "perplexity", "at least 501 tokens"), (60, "passkey", "tokens for .*, got 60")],
+)
+def test_a_length_that_a_task_has_no_room_in_is_left_out_with_its_reason(bench, length, task, reason):
+    comparison, _ = bench.run(lengths=[length, 500])
+    assert [(entry.task, entry.length) for entry in comparison.left_out] == [(task, length)]
+    assert re.search(reason, comparison.left_out[0].reason)
+    assert not comparison.failures
+    measured = {(row.task, row.length) for row in comparison.rows}
+    other = {"perplexity": "passkey", "passkey": "perplexity"}[task]
+    assert measured == {(other, length), ("perplexity", 500), ("passkey", 500)}
 
 
-def test_data_of_another_tokenizer_is_refused_before_anything_is_written(bench, make_data):
+def test_what_no_task_can_measure_is_refused_before_anything_is_written(bench, make_data):
     for task in (Perplexity(make_data([500], vocab_size=999)), replace(bench.tasks[1], data=make_data([999], 999))):
         with pytest.raises(ValueError, match="another tokenizer"):
             bench.run(tasks=[task])
+    with pytest.raises(ValueError, match="tokens for .*, got 50"):
+        bench.run(tasks=bench.tasks[1:], lengths=[50, 60])
     assert not bench.folder.exists()
+
+
+def test_the_results_of_a_folder_are_those_of_all_calls_together(bench):
+    perplexity, _ = bench.run(tasks=bench.tasks[:1])
+    passkey, _ = bench.run(tasks=bench.tasks[1:])
+    more, _ = bench.run(methods={"ntk": NTK(factor=4.0)})
+    collected = bench.collected(methods={"ntk": NTK(factor=4.0)})
+    key = lambda row: (row.task, row.method, row.metric, row.length)  # noqa: E731
+    assert sorted(collected.results.rows, key=key) == sorted(perplexity.rows + passkey.rows + more.rows, key=key)
+    assert not collected.set_aside
+    assert list(collected.results.provenance["protocols"]) == ["perplexity", "passkey"]
+    assert set(collected.results.provenance["factors"]) == {"none", "linear", "ntk"}
+    assert [row.method for row in collected.results.rows][:6] == ["none"] * 4 + ["linear"] * 2
+
+
+def test_what_was_measured_otherwise_is_never_reported_together(bench):
+    bench.run()
+    changed = {"methods": {"linear": Linear(factor=2.0)}, "tasks": [replace(bench.tasks[0], seed=1)]}
+    now, _ = bench.run(**changed)
+    collected = bench.collected(**changed)
+    # perplexity: only the new protocol; passkey: only `none`, since `linear` is another method now
+    assert [row for row in collected.results.rows if row.task == "perplexity"] == now.rows
+    assert {row.method for row in collected.results.rows if row.task == "passkey"} == {"none"}
+    assert collected.set_aside == {("none", "perplexity"): 1, ("linear", "perplexity"): 1, ("linear", "passkey"): 2}
+    before = bench.collected()
+    assert {row.method for row in before.results.rows} == {"none", "linear"}
+    assert before.set_aside == {("linear", "perplexity"): 1}
+
+
+def test_a_longer_run_of_the_same_takes_over_and_its_failure_leaves_the_shorter(bench, monkeypatch):
+    short, _ = bench.run(lengths=[450], tasks=bench.tasks[:1])
+    monkeypatch.setattr(Perplexity, "run", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
+    bench.run(tasks=bench.tasks[:1])
+    collected = bench.collected(tasks=bench.tasks[:1])
+    assert sorted(map(str, collected.results.rows)) == sorted(map(str, short.rows))
+    assert {(f["method"], f["length"], f["error"]) for f in collected.results.failures} == {
+        ("none", 500, "MemoryError: no room"),
+        ("linear", 500, "MemoryError: no room"),
+    }
+    monkeypatch.undo()
+    whole, _ = bench.run(tasks=bench.tasks[:1])
+    collected = bench.collected(tasks=bench.tasks[:1])
+    assert sorted(map(str, collected.results.rows)) == sorted(map(str, whole.rows))
+    assert not collected.results.failures
+
+
+def test_a_commit_or_another_folder_of_the_model_does_not_repeat_cells(bench):
+    protocols = {task.name: task.protocol() for task in bench.tasks}
+    facts = provenance(bench.model, "tiny", protocols) | {"model": {"id": "a", "sha256": "x"}}
+    arguments = (bench.model, bench.methods, LENGTHS, bench.tasks, bench.folder)
+    compare(*arguments, facts)
+    cells = len(bench.cells())
+    compare(*arguments, facts | {"commit": "another", "model": {"id": "b", "sha256": "x"}})
+    assert len(bench.cells()) == cells
+    compare(*arguments, facts | {"model": {"id": "a", "sha256": "y"}})
+    assert len(bench.cells()) == 2 * cells
+    compare(*arguments, facts | {"versions": facts["versions"] | {"torch": "0"}})
+    assert len(bench.cells()) == 3 * cells
+
+
+def test_each_cell_tells_what_it_took(bench):
+    bench.run()
+    for entry in read_cells(bench.folder):
+        assert entry.seconds > 0
+        assert entry.tokens == (4 * 500 if entry.task == "perplexity" else 4 * entry.lengths[0])
+        assert entry.peak_memory_bytes is None or entry.peak_memory_bytes > 10**7
+    costs = bench.collected().results.costs
+    assert len(costs) == len(bench.cells())
+    assert costs[0]["tokens_per_second"] == pytest.approx(costs[0]["tokens"] / costs[0]["seconds"], rel=0.01)
+
+
+def test_two_tasks_of_one_name_are_refused(bench):
+    with pytest.raises(ValueError, match="different names, got perplexity, perplexity"):
+        bench.run(tasks=[bench.tasks[0], replace(bench.tasks[0], seed=3)])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_batches_shrink_until_they_fit_on_any_device(error):
+    sizes = []
+
+    def hungry(batch):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise error
+        return batch
+
+    assert Batcher(8).map(hungry, range(11)) == list(range(11))
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    with pytest.raises(type(error)):
+        Batcher(1).map(lambda batch: hungry(list(batch) * 3), range(2))
+
+
+def test_other_errors_do_not_shrink_batches():
+    with pytest.raises(RuntimeError, match="shapes"):
+        Batcher(8).map(lambda batch: (_ for _ in ()).throw(RuntimeError("shapes disagree")), range(3))
+
+
+def test_the_time_left_is_learned_per_task_and_length(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("longrope.evaluation.progress.time.monotonic", lambda: clock[0])
+    short, long = Work("perplexity", (100,)), Work("perplexity", (1000,))
+    todo = [short, long, short, long]
+    with ComparisonBar(todo, lambda work: work.lengths[0]) as bar:
+        bar.start("none")
+        assert bar.left() is None
+        clock[0] = 2.0
+        bar.end(True)
+        bar.start("none")
+        assert bar.left() == pytest.approx(20 + 2 + 20)  # by the token: nothing known of the long ones
+        clock[0] = 102.0
+        bar.end(True)
+        bar.start("yarn")
+        clock[0] = 103.0
+        assert bar.left() == pytest.approx(1 + 100)
 
 
 def test_nothing_to_compare_is_an_error(bench):

@@ -3,11 +3,12 @@ import subprocess
 import sys
 from itertools import islice
 
+import datasets
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from longrope.evaluation.corpus import PYSTDLIB_SPLITS, pystdlib_split_of, read_documents
+from longrope.evaluation.corpus import PRESETS, PYSTDLIB_SPLITS, pystdlib_split_of, read_documents
 
 
 def test_pystdlib_splits_are_disjoint_and_complete():
@@ -79,6 +80,7 @@ def test_a_corrupt_file_is_named(tmp_path, name, content, message):
         ("/no/such/folder", None, "no such path"),
         ("pystdlib", "validation", "must be one of train, search, eval"),
         (".", "train", "must be omitted for local files"),
+        ("proof-pile", "train", "split of proof-pile must be one of test, validation, got 'train'"),
     ],
 )
 def test_unknown_datasets_and_splits_are_refused_when_asked_for(dataset, split, message):
@@ -89,3 +91,38 @@ def test_unknown_datasets_and_splits_are_refused_when_asked_for(dataset, split, 
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="found none"):
         list(islice(read_documents(str(tmp_path)), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "called", "column"),
+    [
+        ("pg19", None, ("emozilla/pg19", "test", None), "text"),
+        ("govreport", "validation", ("ccdv/govreport-summarization", "validation", None), "report"),
+        (
+            "proof-pile",
+            None,
+            ("json", "train", "hf://datasets/hoskinson-center/proof-pile/test/proofpile_test.jsonl.gz"),
+            "text",
+        ),
+    ],
+)
+def test_presets_read_their_own_column_of_their_own_files(monkeypatch, name, split, called, column):
+    calls = []
+
+    def load(path, subset=None, *, split, streaming, data_files):
+        assert streaming
+        calls.append((path, split, data_files))
+        return [{column: "one", "summary": "no"}, {column: "two", "summary": "no"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert [document.text for document in read_documents(name, split)] == ["one", "two"]
+    assert calls == [called]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_state_a_licence_and_refuse_options_that_they_would_ignore(name):
+    assert PRESETS[name].licence
+    with pytest.raises(ValueError, match=f"must be omitted for {name}, got None and 'summary'"):
+        read_documents(name, feature="summary")
+    with pytest.raises(ValueError, match=f"must be omitted for {name}, got 'small' and 'text'"):
+        read_documents(name, subset="small")

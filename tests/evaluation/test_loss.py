@@ -47,6 +47,14 @@ def test_token_losses_equal_the_log_softmax_of_full_logits(llama, chunk):
     assert torch.allclose(token_nats(llama, ids, chunk), reference_nats(llama, ids), atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 512])
+def test_the_losses_of_some_tokens_are_those_of_all_at_their_places(llama, chunk):
+    ids = random_ids(3, 40)
+    places = torch.tensor([1, 2, 17, 30, 39])
+    some = token_nats(llama, ids, chunk, scored=places)
+    assert torch.allclose(some, reference_nats(llama, ids)[:, places - 1], atol=1e-5)
+
+
 def test_mean_loss_equals_the_models_own_labels_loss(llama):
     ids = random_ids(2, 40)
     with torch.no_grad():

@@ -4,9 +4,11 @@ import torch
 
 from longrope.evaluation import objective as objective_module
 from longrope.evaluation.batching import Batcher
+from longrope.evaluation.key_tokens import KeyTokenRule, find_key_tokens, model_losses
 from longrope.evaluation.loss import token_nats
-from longrope.evaluation.objective import PerplexityObjective, window_pool
+from longrope.evaluation.objective import KeyTokenObjective, PerplexityObjective, window_pool
 from longrope.rope import RescaleFactors, install
+from longrope.rope.methods import YaRN
 
 
 def candidates(count):
@@ -22,7 +24,7 @@ def test_batched_candidates_score_as_if_each_were_alone(llama, random_data, batc
         ids = torch.from_numpy(random_data.documents[1].ids[None, :48])
         for candidate, score in zip(candidates(5), scores, strict=True):
             installation.set([candidate])
-            assert score.tokens == 47
+            assert (score.tokens, score.forwarded) == (47, 48)
             assert score.nats == pytest.approx(token_nats(llama, ids).sum().item(), rel=1e-5)
     assert len({score.nats for score in scores}) == 5
 
@@ -36,8 +38,8 @@ def test_the_identity_scores_the_pretrained_model(llama, random_data):
 
 
 def test_a_failing_candidate_leaves_the_others_their_scores(llama, random_data, monkeypatch):
-    def poisoned(model, ids):
-        nats = token_nats(model, ids).clone()
+    def poisoned(model, ids, scored):
+        nats = token_nats(model, ids, scored=scored).clone()
         nats[1, 3] = float("nan")
         return nats
 
@@ -46,7 +48,7 @@ def test_a_failing_candidate_leaves_the_others_their_scores(llama, random_data, 
         good = scorer.score(candidates(3), 0)
         monkeypatch.setattr(objective_module, "token_nats", poisoned)
         bad = scorer.score(candidates(3), 0)
-    assert bad[1].nats is None
+    assert bad[1].nats is None and bad[1].forwarded == 48
     assert "nan" in str(bad[1].error)
     assert [bad[0], bad[2]] == [good[0], good[2]]
 
@@ -62,6 +64,51 @@ def test_windows_are_spread_over_the_documents_behind_their_opening_and_first_wi
     first, second = (document.ids.tolist() for document in documents)
     starts = [(first, 0), (second, 0), (first, 6), (second, 3), (first, 12), (second, 6)]
     assert pool.tolist() == [ids[:1] + ids[start + 1 : start + 8] for ids, start in starts]
+
+
+RULE = KeyTokenRule(alpha=0.4, beta=-6.0, trunc_len=16, sliding_window=4)
+"""Random weights tell little, so the thresholds are low."""
+
+
+def key_token_objective(installation, documents, batch_size=2, windows=2, rule=RULE):
+    whole = PerplexityObjective(installation.model, installation, documents, 48, batch_size, windows, opening=1)
+    return KeyTokenObjective(whole, rule, YaRN(2.0).factors(installation.geometry))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_only_tokens_that_are_key_to_the_evaluator_are_scored(llama, random_data, batch_size):
+    with install(llama) as installation:
+        objective = key_token_objective(installation, random_data.documents, batch_size)
+        pool = window_pool(random_data.documents, 48, 2, 1)
+        for index in (0, 5):
+            installation.set([YaRN(2.0).factors(installation.geometry)])
+            key = find_key_tokens(model_losses(llama), pool[index], RULE)
+            assert 0 < len(key) < 32
+            for candidate, score in zip(candidates(3), objective.score(candidates(3), index), strict=True):
+                installation.set([candidate])
+                expected = token_nats(llama, pool[index][None])[0][key - 1].sum().item()
+                assert (score.tokens, score.forwarded) == (len(key), 48)
+                assert score.nats == pytest.approx(expected, rel=1e-5)
+
+
+def test_another_window_of_the_document_stands_in_for_one_without_key_tokens(llama, random_data, monkeypatch):
+    barren = window_pool(random_data.documents, 48, 3, 1)[[0, 4]].tolist()  # windows 0 and 1 of document 0
+    found = find_key_tokens
+
+    def find(losses, ids, rule):
+        return torch.empty(0, dtype=torch.long) if ids.tolist() in barren else found(losses, ids, rule)
+
+    monkeypatch.setattr(objective_module, "find_key_tokens", find)
+    with install(llama) as installation:
+        objective = key_token_objective(installation, random_data.documents, windows=3)
+        third = objective.score(candidates(2), 8)
+        assert objective.score(candidates(2), 0) == third == objective.score(candidates(2), 4)
+        assert objective.score(candidates(2), 1) != third
+
+
+def test_documents_without_key_tokens_are_refused_by_name_before_the_search(llama, random_data):
+    with install(llama) as installation, pytest.raises(ValueError, match="got none in doc0; .*lower alpha"):
+        key_token_objective(installation, random_data.documents, rule=KeyTokenRule(50.0, -6.0, 16, 4))
 
 
 def limited_memory(limit, sizes):

@@ -7,6 +7,7 @@ import torch
 
 from longrope.evaluation.results import (
     PROVENANCE,
+    LeftOut,
     ResultRow,
     model_fingerprint,
     provenance,
@@ -23,8 +24,10 @@ FAILURES = [{"method": "none", "task": "passkey", "length": 2048, "item": "cell"
 
 
 def test_results_come_back_as_written(tmp_path):
-    write_results(tmp_path / "results.json", ROWS, COMPLETE, FAILURES)
-    assert read_results(tmp_path / "results.json") == (ROWS, COMPLETE, FAILURES)
+    costs = [{"method": "yarn", "task": "passkey", "lengths": [2048], "seconds": 2.5, "tokens_per_second": 819.2}]
+    left_out = [LeftOut("niah", 64, "no room")]
+    write_results(tmp_path / "results.json", ROWS, COMPLETE, FAILURES, costs, left_out)
+    assert read_results(tmp_path / "results.json") == (ROWS, COMPLETE, FAILURES, costs, left_out)
     raw = json.loads((tmp_path / "results.json").read_text())
     assert set(raw["rows"][0]) == {"method", "task", "metric", "length", "value", "low", "high", "n"}
 
@@ -66,6 +69,15 @@ def test_other_files_are_refused(tmp_path, text, message):
         read_results(tmp_path / "results.json")
     with pytest.raises(ValueError, match="must be a file that exists"):
         read_results(tmp_path / "none.json")
+
+
+def test_results_of_earlier_versions_have_no_costs(tmp_path):
+    path = tmp_path / "results.json"
+    write_results(path, ROWS, COMPLETE, FAILURES)
+    payload = json.loads(path.read_text())
+    del payload["costs"], payload["left_out"]
+    path.write_text(json.dumps(payload))
+    assert read_results(path) == (ROWS, COMPLETE, FAILURES, [], [])
 
 
 def test_rows_with_other_fields_are_refused(tmp_path):

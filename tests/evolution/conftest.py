@@ -14,9 +14,12 @@ from longrope.evolution import (
     Budget,
     CmaSettings,
     Genome,
+    GradientSettings,
     HybridSettings,
     LongRope2Settings,
     PaperSettings,
+    ParetoSettings,
+    PiecewiseSettings,
     RunFolder,
     SearchResult,
     Settings,
@@ -41,16 +44,24 @@ SETTINGS: dict[str, Settings] = {
     "paper": PaperSettings(population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4),
     "longrope2": LongRope2Settings(population_size=8, num_iterations=4, num_parents=5),
     "hybrid": HybridSettings(
-        num_scores=66,
-        seed_windows=2,
+        num_scores=90,
         windows_per_document=4,
         population_size=4,
         num_knots=3,
-        explore_share=0.6,
+        num_fine_knots=4,
+        num_descent_knots=4,
+        turn_scores=24,
         race_rounds=3,
-        selection_windows=2,
+        duel_windows=3,
     ),
     "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3, windows_per_document=2),
+    "piecewise": PiecewiseSettings(
+        population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4
+    ),
+    "gradient": GradientSettings(
+        num_iterations=6, num_knots=3, windows_per_document=2, seed_windows=2, start_token_choices=(0, 4, 8)
+    ),
+    "pareto": ParetoSettings(population_size=4, num_iterations=4, short_documents=2),
 }
 
 
@@ -61,8 +72,16 @@ class Killed(Exception):
 @dataclass(frozen=True)
 class ToyScore:
     nats: float
-    tokens: int = 10
+    tokens: int = 9
     error: str | None = None
+    forwarded: int = 10
+
+
+@dataclass(frozen=True)
+class ToyGradient(ToyScore):
+    forwarded: int = 30
+    d_log_lambda: tuple[float, ...] = ()
+    d_log_attention: float = 0.0
 
 
 @dataclass
@@ -73,15 +92,29 @@ class ToyObjective:
     on_kill: Callable[[], None] | None = None
     calls: int = 0
     scores: int = 0
+    """A gradient counts as three."""
 
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[ToyScore]:
+        self._begin_call(len(candidates))
+        return [self._one(candidate, document) for candidate in candidates]
+
+    def gradient(self, candidate: RescaleFactors, document: int) -> ToyGradient:
+        self._begin_call(3)
+        factors, attention = 100 * candidate.lambdas, 1000 * candidate.attention_factor
+        d_log_lambda = np.sign(factors - np.array(TARGET) - 5 * document) * factors
+        return ToyGradient(
+            self._one(candidate, document).nats,
+            d_log_lambda=tuple(d_log_lambda),
+            d_log_attention=float(np.sign(attention - 1100) * attention),
+        )
+
+    def _begin_call(self, num_scores: int) -> None:
         if self.calls == self.kill_at:
             if self.on_kill:
                 self.on_kill()
             raise Killed
         self.calls += 1
-        self.scores += len(candidates)
-        return [self._one(candidate, document) for candidate in candidates]
+        self.scores += num_scores
 
     def _one(self, candidate: RescaleFactors, document: int) -> ToyScore:
         distance = np.abs(np.rint(candidate.lambdas * 100) - np.array(TARGET) - 5 * document)

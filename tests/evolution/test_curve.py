@@ -3,19 +3,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from longrope.evolution import CurvePoint, search_curve
+from longrope.evolution import CurvePoint, HistoryRow, read_history, search_curve
+from longrope.evolution.curve import OriginSummary, best_seed_on, generation_summaries, origin_summaries
 
 from .conftest import ToyObjective, run_toy
 
 
 def written(tmp_path: Path, rows: Sequence[tuple[int, int, int, float | None, int]]) -> Path:
-    """Rows of (generation, candidate, document, nats, tokens); candidate 1 is the seed."""
+    """Rows of (generation, candidate, document, nats, tokens), 100 tokens forwarded each; candidate 1 is the seed."""
     with open(tmp_path / "history.jsonl", "w") as file:
         for generation, candidate, document, nats, tokens in rows:
             origin = "seed:yarn" if candidate == 1 else "mutation"
             row = {"generation": generation, "origin": origin, "steps": [candidate, candidate], "start_tokens": 0}
-            row |= {"document": document, "nats": nats, "tokens": tokens, "seconds": 0.0, "rows_left": 0}
+            row |= {
+                "document": document,
+                "nats": nats,
+                "tokens": tokens,
+                "forwarded": 100,
+                "seconds": 0.0,
+                "rows_left": 0,
+            }
             file.write(json.dumps(row | {"error": "nan" if nats is None else None}) + "\n")
     return tmp_path
 
@@ -27,8 +37,8 @@ def test_losses_are_summed_over_documents_and_the_best_is_kept_over_generations(
         (1, 4, 0, 40.0, 10), (1, 4, 1, 60.0, 30),
     ]  # fmt: skip
     assert search_curve(written(tmp_path, rows)) == [
-        CurvePoint(generation=0, scored_tokens=110, best_gain=-0.5, median_gain=-0.25),
-        CurvePoint(generation=1, scored_tokens=150, best_gain=-0.5, median_gain=0.5),
+        CurvePoint(generation=0, scored_tokens=600, best_gain=-0.5, median_gain=-0.25),
+        CurvePoint(generation=1, scored_tokens=800, best_gain=-0.5, median_gain=0.5),
     ]
 
 
@@ -44,7 +54,7 @@ def test_a_generation_without_the_seed_has_no_point(tmp_path: Path):
 
 def test_a_generation_is_summed_up_by_its_candidates_with_the_most_documents(tmp_path: Path):
     rows = [(0, 1, 0, 9.0, 1), (0, 2, 0, 1.0, 1), (0, 1, 1, 5.0, 1)]
-    assert search_curve(written(tmp_path, rows)) == [CurvePoint(0, 3, best_gain=0.0, median_gain=0.0)]
+    assert search_curve(written(tmp_path, rows)) == [CurvePoint(0, 300, best_gain=0.0, median_gain=0.0)]
 
 
 def test_a_generation_of_failures_has_no_point(tmp_path: Path):
@@ -61,3 +71,114 @@ def test_the_last_best_of_the_paper_s_search_is_its_result(tmp_path: Path):
     best = min(sum(r["nats"] for r in seed) / sum(r["tokens"] for r in seed) for seed in seeds.values())
     assert search_curve(tmp_path)[-1].best_gain == pytest.approx(result.best.loss - best, rel=1e-12)
     assert search_curve(tmp_path)[-1].scored_tokens == result.scored_tokens
+
+
+def test_a_generation_is_linked_to_the_seed_by_chains_of_candidates_in_whatever_order(tmp_path: Path):
+    # Candidate 2 meets 3 on document 1; only at the end do 3 and the seed meet, on document 2.
+    rows = [
+        (0, 1, 0, 5.0, 1),
+        (1, 2, 1, 6.0, 1), (1, 3, 1, 7.0, 1),
+        (2, 3, 2, 4.5, 1), (2, 1, 2, 4.0, 1),
+    ]  # fmt: skip
+    curve = search_curve(written(tmp_path, rows))
+    assert [point.generation for point in curve] == [0, 1, 2]
+    assert curve[1].best_gain == pytest.approx(-0.5)  # 3 is 0.5 above the seed, 2 is 1.0 below 3
+    assert curve[1].median_gain == pytest.approx(0.0)
+
+
+@given(st.data())
+def test_where_losses_are_additive_every_gain_that_can_be_known_is_exact(data: st.DataObject):
+    candidates, documents = range(1, 7), range(5)
+    skill = [0.0, *data.draw(st.lists(st.floats(-1, 1), min_size=6, max_size=6))]
+    effect = data.draw(st.lists(st.floats(1, 9), min_size=5, max_size=5))
+    tokens = data.draw(st.lists(st.integers(1, 99), min_size=5, max_size=5))
+    cells = data.draw(st.sets(st.tuples(st.sampled_from(candidates), st.sampled_from(documents)), min_size=1))
+    rows = [
+        row(0 if candidate == 1 else candidate, candidate, document, (skill[candidate] + effect[document]) * t, t)
+        for candidate, document in sorted({(1, 0), *cells})
+        for t in [tokens[document]]
+    ]
+    linked, before = {1}, None
+    while linked != before:
+        before = set(linked)
+        reached = {document for candidate, document in [*cells, (1, 0)] if candidate in linked}
+        linked |= {candidate for candidate, document in cells if document in reached}
+    for one in generation_summaries(rows)[1:]:
+        (candidate,) = {row.steps[0] for row in rows if row.generation == one.generation}
+        assert (one.seed_loss is not None) == (candidate in linked)
+        if one.seed_loss is not None:
+            assert one.best_loss is not None
+            assert one.best_loss - one.seed_loss == pytest.approx(skill[candidate] - skill[1], abs=1e-6)
+
+
+def test_a_search_that_leaves_its_seed_after_the_first_generation_still_has_a_curve_to_its_end(tmp_path: Path):
+    result = run_toy("hybrid", tmp_path, ToyObjective())
+    rows = read_history(tmp_path / "history.jsonl")[0]
+    curve = search_curve(tmp_path)
+    assert curve[0].generation == 0
+    assert curve[-1].generation == rows[-1].generation
+    assert curve[-1].scored_tokens == result.scored_tokens
+    seed = best_seed_on(rows, result.best.request.documents)
+    assert seed is not None
+    assert result.best.loss <= seed[1]
+
+
+def test_every_search_has_a_curve_and_all_its_cost_has_an_origin(name: str, tmp_path: Path):
+    result = run_toy(name, tmp_path, ToyObjective())
+    rows = read_history(tmp_path / "history.jsonl")[0]
+    assert search_curve(tmp_path)
+    origins = origin_summaries(rows)
+    assert sum(one.scored_tokens for one in origins) == result.scored_tokens
+    assert sum(one.candidates for one in origins) == result.candidates
+    generations = generation_summaries(rows)
+    assert generations[-1].scored_tokens == result.scored_tokens
+    assert [one.generation for one in generations] == sorted({row.generation for row in rows})
+
+
+def test_a_candidate_belongs_to_whoever_proposed_it_first(tmp_path: Path):
+    rows = [
+        row(0, 1, 0, 5.0, 10, "seed:yarn"), row(0, 4, 0, 7.0, 10, "seed:ntk"),
+        row(1, 2, 0, 4.0, 10, "mutation"), row(1, 3, 0, None, 10, "crossover"),
+        row(2, 2, 1, 3.5, 10, "incumbent"), row(2, 1, 1, 5.0, 10, "seed:yarn"),
+    ]  # fmt: skip
+    assert origin_summaries(rows) == [
+        OriginSummary("seed", candidates=2, scored_tokens=30, best_gain=0.0, documents=2),
+        OriginSummary("mutation", candidates=1, scored_tokens=20, best_gain=-0.125, documents=2),
+        OriginSummary("crossover", candidates=1, scored_tokens=10, best_gain=None, documents=0),
+    ]
+    assert [one.origins for one in generation_summaries(rows)] == [
+        {"seed": 2}, {"mutation": 1, "crossover": 1}, {"incumbent": 1},
+    ]  # fmt: skip
+
+
+def test_the_winner_is_set_beside_the_best_seed_of_its_own_documents():
+    rows = [
+        row(0, 1, 0, 5.0, 1, "seed:yarn"), row(0, 4, 0, 7.0, 1, "seed:ntk"), row(0, 5, 0, None, 1, "seed:pi"),
+        row(1, 1, 1, 6.0, 1, "seed:yarn"), row(1, 4, 1, 1.0, 1, "seed:ntk"), row(1, 2, 1, 0.5, 1, "mutation"),
+    ]  # fmt: skip
+    assert best_seed_on(rows, (0, 1)) == ("seed:ntk", 4.0)
+    assert best_seed_on(rows, (0,)) == ("seed:yarn", 5.0)
+    assert best_seed_on(rows, (0, 2)) is None
+
+
+def test_a_search_without_seeds_is_compared_with_the_best_of_its_first_generation():
+    rows = [row(0, 2, 0, 5.0, 1, "initial"), row(0, 3, 0, 4.0, 1, "initial"), row(1, 4, 0, 3.5, 1, "mutation")]
+    assert [one.seed_loss for one in generation_summaries(rows)] == [4.0, 4.0]
+
+
+def row(
+    generation: int, candidate: int, document: int, nats: float | None, tokens: int, origin: str | None = None
+) -> HistoryRow:
+    return HistoryRow(
+        generation=generation,
+        origin=origin or ("seed:yarn" if candidate == 1 else "mutation"),
+        steps=(candidate, candidate),
+        start_tokens=0,
+        document=document,
+        nats=nats,
+        tokens=tokens,
+        forwarded=tokens,
+        error=None if nats is not None else "nan",
+        seconds=0.0,
+        rows_left=0,
+    )

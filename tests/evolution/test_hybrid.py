@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evolution import Evaluation, HybridSettings, PaperSettings, Request
+from longrope.evolution import Evaluation, HybridSettings, PaperSettings
+from longrope.evolution.coordinates import knot_positions
 from longrope.evolution.strategies import HybridStrategy
 from longrope.evolution.strategies.windows import Deck, split
 
 from .toy_benchmark import NUM_DOCUMENTS, NUM_PAIRS, SCALE, Toy, benchmark
 
-SMALL = HybridSettings(num_scores=160)
+SMALL = HybridSettings(num_scores=300, turn_scores=60)
 TOY = Toy(SMALL.space(NUM_PAIRS, SCALE), SMALL.windows_per_document)
 
 
@@ -20,26 +21,27 @@ def new(chosen: HybridSettings = SMALL, seed: int = 0) -> HybridStrategy:
     return HybridStrategy(chosen, TOY.space, TOY.seeds(), NUM_DOCUMENTS, seed)
 
 
-def scored(request: Request, penalty: float = 0.0) -> Evaluation:
-    return Evaluation(
-        request,
-        tuple(TOY.loss(request.genome, window) + penalty for window in request.documents),
-        (1,) * len(request.documents),
-    )
-
-
 def run(strategy: HybridStrategy, baseline_wins: bool = False) -> list[list[Evaluation]]:
     told: list[list[Evaluation]] = []
+    seeds = set(TOY.seeds().values())
     while not strategy.done:
-        requests = strategy.ask()
-        told.append([scored(one, float(baseline_wins and not one.origin.startswith("seed"))) for one in requests])
+        told.append([TOY.answer(one, float(baseline_wins and one.genome not in seeds)) for one in strategy.ask()])
         strategy.tell(told[-1])
     return told
 
 
-def test_the_default_reaches_the_paper_s_loss_on_unseen_documents_with_a_fifth_of_its_scores():
+def cost(told: list[list[Evaluation]]) -> int:
+    requests = [one.request for row in told for one in row]
+    asked = {
+        (one.genome, window, one.gradient): one.scores_per_document for one in requests for window in one.documents
+    }
+    return sum(asked.values())
+
+
+@pytest.mark.parametrize("use_gradients", [True, False])
+def test_the_default_is_as_good_as_the_paper_on_unseen_documents_for_a_fifth_of_its_scores(use_gradients: bool):
     paper = [benchmark(PaperSettings(num_iterations=11), 5, seed) for seed in range(3)]
-    default = [benchmark(HybridSettings(), NUM_DOCUMENTS, seed) for seed in range(3)]
+    default = [benchmark(HybridSettings(use_gradients=use_gradients), NUM_DOCUMENTS, seed) for seed in range(3)]
     assert max(one.num_scores for one in default) <= 320 < min(one.num_scores for one in paper) / 5
     assert np.median([one.heldout for one in default]) <= np.median([one.heldout for one in paper])
 
@@ -49,40 +51,58 @@ def test_candidates_of_a_generation_share_their_windows_and_selection_windows_ar
     assert all(len({one.request.documents for one in row}) == 1 for row in told)
     documents = [{window % NUM_DOCUMENTS for one in row for window in one.request.documents} for row in told]
     assert set().union(*documents[:-1]) == set(range(8))
-    assert documents[-1] == {8, 9, 10, 11}
+    assert documents[-1] <= {8, 9, 10, 11}
 
 
-def test_all_phases_take_their_turn_within_the_scores():
-    told = run(new(HybridSettings(num_scores=320)))
-    origins = [{one.request.origin.split(":")[0] for one in row} for row in told]
-    assert origins[0] == {"seed"} and origins[1] == {"cma"}
-    assert {"incumbent", "mutation", "crossover"} in origins
-    assert {"seed", "average"} <= origins[-1]
-    assert len({(one.genome, window) for row in told for one in row for window in one.request.documents}) <= 320
+def test_the_seeds_race_first_and_the_worse_half_drops_out_each_round():
+    told = run(new())
+    rounds = [row for row in told if all(one.request.origin.startswith("seed") for one in row)]
+    assert [len(row) for row in rounds] == [3, 2]
+    first = sorted(rounds[0], key=lambda one: one.loss)
+    assert {one.genome for one in rounds[1]} == {one.genome for one in first[:2]}
 
 
-def test_the_best_seeds_are_finalists_so_the_result_is_one_of_them_where_nothing_is_better():
+def test_every_emitter_has_its_turn_and_then_the_one_that_paid_most_goes_on():
+    strategy = new(replace(SMALL, num_scores=3000, turn_scores=60))
+    told = run(strategy)
+    turns: list[str] = []
+    names = {"descent", "smooth", "breeding", "fine", "start_tokens"}
+    for row in told:
+        origins = {"breeding" if one.request.origin in ("mutation", "crossover") else one.request.origin for one in row}
+        for name in (origins & names) - {*turns[-1:]}:
+            turns.append(name)
+    assert set(turns) == names
+    assert turns[:5] == ["descent", "smooth", "breeding", "fine", "start_tokens"]
+
+
+@given(st.integers(40, 800))
+@settings(max_examples=20, deadline=None)
+def test_no_more_is_spent_than_there_is(num_scores: int):
+    assert cost(run(new(replace(SMALL, num_scores=num_scores, turn_scores=400)))) <= num_scores
+
+
+def test_the_best_seed_is_a_finalist_so_the_result_is_that_seed_where_nothing_is_better():
     strategy = new()
     told = run(strategy, baseline_wins=True)
     assert strategy.best is not None and strategy.best.request.origin.startswith("seed")
     assert strategy.best.loss == min(one.loss for one in told[-1])
-    assert sum(one.request.origin.startswith("seed") for one in told[-1]) == 2
 
 
-def test_a_race_drops_candidates_and_keeps_the_incumbent():
-    told = run(new(replace(SMALL, num_scores=320, explore_share=0.3)))
-    rounds = [row for row in told if row[0].request.origin == "incumbent"]
-    sizes = [len(row) for row in rounds]
-    assert sizes[0] == 7 and sizes[1] == 7 and min(sizes) < 7
-    for earlier, later in zip(rounds, rounds[1:], strict=False):
-        if len(later) < 7:
-            assert {one.genome for one in later} <= {one.genome for one in earlier}
+def test_the_search_ends_before_the_scores_are_spent_once_nobody_gains():
+    told = run(new(replace(SMALL, num_scores=20000, patience=1)), baseline_wins=True)
+    assert cost(told) < 2000
 
 
-def test_races_without_a_gain_end_the_refinement_before_the_scores_are_spent():
-    stubborn = replace(SMALL, num_scores=2000, explore_share=0.05, patience=2, significance=1e-6)
-    told = run(new(stubborn))
-    assert sum(len(one.request.documents) for row in told for one in row) < 500
+def test_an_objective_that_fails_on_gradients_leaves_the_work_to_the_others():
+    strategy = new()
+    told: list[Evaluation] = []
+    while not strategy.done:
+        requests = strategy.ask()
+        answers = [Evaluation(one, error="out of memory") if one.gradient else TOY.answer(one) for one in requests]
+        strategy.tell(answers)
+        told += answers
+    assert sum(one.request.gradient for one in told) == 1
+    assert strategy.best is not None and not strategy.best.request.origin.startswith("seed")
 
 
 def test_failed_candidates_win_nothing():
@@ -92,23 +112,23 @@ def test_failed_candidates_win_nothing():
         told: list[Evaluation] = []
         for request in strategy.ask():
             number += 1
-            told.append(Evaluation(request, error="out of memory") if number % 3 == 1 else scored(request))
+            told.append(Evaluation(request, error="out of memory") if number % 3 == 1 else TOY.answer(request))
         strategy.tell(told)
     assert strategy.best is not None and not strategy.best.failed
 
 
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 2))
-def test_every_proposal_is_in_the_space(seed: int, sigma: float):
-    told = run(new(replace(SMALL, sigma=sigma), seed))
+def test_every_proposal_is_in_the_space(seed: int, size: float):
+    told = run(new(replace(SMALL, sigma=size, largest_step=min(size, 1), descent_travel=10 * size), seed))
     assert all(TOY.space.contains(one.genome) for row in told for one in row)
 
 
-@pytest.mark.parametrize("generations", [1, 5, 17])
+@pytest.mark.parametrize("generations", [1, 5, 17, 40])
 def test_the_state_replays_through_json_also_after_finishing_early(generations: int):
     strategy, again = new(), new()
     for _ in range(generations):
-        strategy.tell([scored(request) for request in strategy.ask()])
+        strategy.tell([TOY.answer(request) for request in strategy.ask()])
     again.restore(json.loads(json.dumps(strategy.state())))
     assert again.ask() == strategy.ask()
     strategy.finish()
@@ -120,10 +140,19 @@ def test_the_state_replays_through_json_also_after_finishing_early(generations: 
 
 
 def test_scores_that_do_not_pay_for_the_phases_and_a_single_document_are_refused():
-    with pytest.raises(ValueError, match="num_scores must be at least 47 for 3 seeds"):
-        new(HybridSettings(num_scores=46))
+    with pytest.raises(ValueError, match="num_scores must be at least 17 for 3 seeds"):
+        new(HybridSettings(num_scores=16))
     with pytest.raises(ValueError, match="num_documents must be at least 2, got 1"):
         HybridStrategy(SMALL, TOY.space, TOY.seeds(), 1, 0)
+
+
+def test_knots_lie_closest_where_pairs_make_few_turns():
+    space = replace(TOY.space, sensitive_pairs=(5, 20))
+    assert knot_positions(space, 8).tolist() == [0, 5, 8, 11, 14, 17, 20, 31]
+    assert knot_positions(TOY.space, 4).tolist() == pytest.approx([0, 31 / 3, 62 / 3, 31])
+    for pairs in ((0, 0), (1, 31), (31, 32), (30, 32)):
+        knots = knot_positions(replace(TOY.space, sensitive_pairs=pairs), 10)
+        assert knots[0] == 0 and knots[-1] == 31 and len(knots) == 10 and np.all(np.diff(knots) >= 0)
 
 
 def test_a_deck_deals_every_window_before_any_twice():

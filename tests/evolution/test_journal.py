@@ -4,13 +4,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from longrope.evolution import RunFolder
+from longrope.evolution import RunFolder, read_history
 
-from .conftest import Killed, ToyObjective, new_strategy, run_toy, trace
+from .conftest import Killed, ToyObjective, build, new_strategy, run_toy, trace
 
 CONFIG = {"strategy": "paper", "seed": 7}
 
@@ -42,6 +43,27 @@ def test_a_run_folder_holds_config_history_and_checkpoint(stopped: Path):
     assert (stopped / "config.yaml").read_text() == "strategy: paper\nseed: 7\n"
     assert json.loads((stopped / "checkpoint.json").read_text())["history_rows"] == 8 * 3
     assert len(trace(stopped)) == 8 * 3 + 6 * 2
+
+
+def test_rows_say_what_went_through_the_model_even_where_the_score_failed(tmp_path: Path):
+    first = new_strategy("paper").ask()[0].genome
+    objective = ToyObjective()
+    failing = tuple(build(first).lambdas)
+    score = objective._one
+    objective._one = lambda c, d: replace(score(c, d), error="nan") if tuple(c.lambdas) == failing else score(c, d)
+    result = run_toy("paper", tmp_path, objective)
+    rows, _ = read_history(tmp_path / "history.jsonl")
+    assert {(row.error, row.tokens, row.forwarded) for row in rows} == {("nan", 0, 10), (None, 9, 10)}
+    assert result.scored_tokens == 10 * len(rows)
+
+
+def test_a_history_that_does_not_tell_its_cost_is_read_as_windows_without_their_first_token(stopped: Path):
+    history = stopped / "history.jsonl"
+    before = trace(stopped)
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    assert {row.pop("forwarded") for row in rows} == {10}
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert trace(stopped) == before
 
 
 def test_a_folder_with_a_run_is_refused_without_resume(stopped: Path):

@@ -83,13 +83,12 @@ def test_no_candidate_is_scored_twice_on_a_document_and_each_call_is_one_documen
     objective = ToyObjective()
     result = run_toy(name, tmp_path, objective)
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    keys = {
-        (tuple(row["steps"]), row["start_tokens"], row["attention"], row["critical_dimension"], row["document"])
-        for row in rows
-    }
-    assert len(keys) == len(rows) == objective.scores
+    names = ("start_tokens", "attention", "critical_dimension", "document", "differentiated")
+    keys = {(tuple(row["steps"]), *(row[name] for name in names)) for row in rows}
+    assert len(keys) == len(rows)
+    assert objective.scores == sum(3 if row["differentiated"] else 1 for row in rows)
     assert objective.calls == sum(row["rows_left"] == 0 for row in rows)
-    assert result.scored_tokens == 10 * len(rows)
+    assert result.scored_tokens == 10 * objective.scores
     assert result.candidates == len({key[:4] for key in keys})
 
 

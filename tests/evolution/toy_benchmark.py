@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longrope.evolution import Evaluation, Genome, Request, Settings, Space, Strategy, build_strategy
+from longrope.evolution import Evaluation, Genome, Gradient, Request, Settings, Space, Strategy, build_strategy
 
 NUM_PAIRS, SCALE, NUM_DOCUMENTS = 32, 8.0, 12
 POSITION = np.linspace(0, 1, NUM_PAIRS)
@@ -39,6 +39,18 @@ class Toy:
         start = 1e-4 * genome.start_tokens
         return 2 + difficulty + float(WEIGHT @ distance**2) + (attention - BEST_ATTENTION) ** 2 + start
 
+    def gradient(self, genome: Genome, window: int) -> Gradient:
+        """Return the derivatives of the loss on a window."""
+        distance = np.log(self.space.decode(genome)) - self.optimum(window)
+        attention = self.space.decode_attention(genome) or BEST_ATTENTION
+        return Gradient(tuple(2 * WEIGHT * distance), 2 * (attention - BEST_ATTENTION) * attention)
+
+    def answer(self, request: Request, penalty: float = 0.0) -> Evaluation:
+        """Return the evaluation of a request, each window one token long."""
+        nats = tuple(self.loss(request.genome, window) + penalty for window in request.documents)
+        gradients = tuple(self.gradient(request.genome, window) for window in request.documents if request.gradient)
+        return Evaluation(request, nats, (1,) * len(nats), gradients=gradients)
+
     def seeds(self) -> Mapping[str, Genome]:
         """PI, NTK and a YaRN-like ramp, each with the attention factor 1 where that is searched."""
         attention = 1.0 if self.space.search_attention else None
@@ -60,16 +72,11 @@ def benchmark(settings: Settings, num_documents: int, seed: int) -> Outcome:
     """Run a search on the toy; return its excess over the least held-out loss, and its scores."""
     toy = Toy(settings.space(NUM_PAIRS, SCALE), settings.windows_per_document)
     strategy = build_strategy(settings, toy.space, toy.seeds(), num_documents, seed)
-    scored: dict[tuple[Genome, int], float] = {}
-
-    def answer(request: Request) -> Evaluation:
-        for window in request.documents:
-            if (request.genome, window) not in scored:
-                scored[request.genome, window] = toy.loss(request.genome, window)
-        nats = tuple(scored[request.genome, window] for window in request.documents)
-        return Evaluation(request, nats, (1,) * len(nats))
-
+    num_scores: dict[tuple[Genome, int, bool], int] = {}
     while not strategy.done:
-        strategy.tell([answer(request) for request in strategy.ask()])
+        requests = strategy.ask()
+        for one in requests:
+            num_scores |= {(one.genome, window, one.gradient): one.scores_per_document for window in one.documents}
+        strategy.tell([toy.answer(request) for request in requests])
     assert strategy.best is not None
-    return Outcome(toy.loss(strategy.best.genome) - 2, len(scored), strategy)
+    return Outcome(toy.loss(strategy.best.genome) - 2, sum(num_scores.values()), strategy)

@@ -13,13 +13,14 @@ FACTORS = "/".join(map(str, (1, 1.1, 1.5, 2, 2.5, 3, 3.5, 4)))
 
 PARAMETERS = {
     "none": ["resonance=true"],
-    "linear": ["resonance=true"],
-    "ntk": ["resonance=true", "alpha=2"],
-    "ntk-critical": ["resonance=true"],
-    "dynamic": ["resonance=true"],
-    "ntk-by-parts": ["resonance=true", "alpha=2", "beta=16"],
-    "llama3": ["resonance=true", "low_freq_factor=0.5", "high_freq_factor=8"],
+    "linear": ["factor=8", "resonance=true"],
+    "ntk": ["factor=8", "resonance=true", "alpha=2"],
+    "ntk-critical": ["factor=8", "resonance=true"],
+    "dynamic": ["factor=8", "resonance=true"],
+    "ntk-by-parts": ["factor=8", "resonance=true", "alpha=2", "beta=16"],
+    "llama3": ["factor=8", "resonance=true", "low_freq_factor=0.5", "high_freq_factor=8"],
     "yarn": [
+        "factor=8",
         "resonance=true",
         "beta_fast=8",
         "beta_slow=3",
@@ -28,6 +29,7 @@ PARAMETERS = {
         "truncate=false",
     ],
     "longrope": [
+        "factor=8",
         "resonance=true",
         f"rescale_factors={FACTORS[:-1]}5",
         "attention_factor=yarn",
@@ -35,6 +37,7 @@ PARAMETERS = {
         "start_tokens=4",
     ],
     "longrope2": [
+        "factor=8",
         "resonance=true",
         "critical_pair=2",
         "critical_factor=5",
@@ -91,6 +94,7 @@ def test_no_method_and_no_parameter_is_left_out_of_these_tests(folder: Path) -> 
 def test_parameters_get_the_types_of_the_dataclass() -> None:
     assert build_method("yarn", 8.0) == YaRN(8.0)
     assert build_method("yarn:beta_fast=16,beta_slow=2", 8.0) == YaRN(8.0, beta_fast=16.0, beta_slow=2.0)
+    assert build_method("yarn:factor=16", 8.0) == YaRN(16.0)
     assert build_method("yarn:truncate=false", 8.0) == YaRN(8.0, truncate=False)
     assert build_method("ntk:alpha=2,resonance=true", 4.0) == NTK(4.0, alpha=2.0, resonance=True)
     built = build_method("longrope2:critical_pair=4,right_factors=16/17.5/18/20,attention_factor=1.1", 16.0)
@@ -110,9 +114,10 @@ def test_factors_of_a_pair_come_from_files_and_bring_their_extension_ratio(folde
         ("", "unknown method ''; available: none"),
         (
             "yarn:beta_fats=16",
-            "unknown parameter of yarn 'beta_fats'; did you mean 'beta_fast'. available: resonance, ",
+            "unknown parameter of yarn 'beta_fats'; did you mean 'beta_fast'. available: factor, resonance, ",
         ),
-        ("yarn:factor=16", "unknown parameter of yarn 'factor'"),
+        ("none:factor=16", "unknown parameter of none 'factor'"),
+        ("yarn:factor=0.5", "factor must be a finite number of at least 1, got 0.5"),
         ("linear:16", "unknown parameter of linear '16'"),
         ("yarn:beta_fast=x", "yarn:beta_fast must be a finite number, got 'x'"),
         ("yarn:beta_fast=nan", "yarn:beta_fast must be a finite number, got 'nan'"),

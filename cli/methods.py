@@ -1,0 +1,75 @@
+"""Which methods an evaluation compares, from its options."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ..rope import Method, RescaleFactors, RopeGeometry, build_method, read_factors
+from .configs import EvaluateConfig
+
+
+class Methods(NamedTuple):
+    """What is compared."""
+
+    by_name: dict[str, Method | RescaleFactors]
+    """Baselines, then factor files, by the names they are reported under."""
+    seen_documents: frozenset[str]
+    """Digests of the documents that factors were searched on or baselines tuned on: never evaluate on them."""
+    untold: tuple[str, ...]
+    """Factor files that do not tell what they were searched on."""
+
+
+def build_methods(config: EvaluateConfig, geometry: RopeGeometry) -> Methods:
+    """Return baselines and factors.
+
+    Baselines are built for the target length: as given, or the longest length, or that of the factors if it is longer.
+
+    Raises:
+        ValueError: a method or file can't be read, or a name is there twice.
+    """
+    specs, tuned_documents = _spell_out(config.methods)
+    found: dict[str, RescaleFactors] = {}
+    for text in config.factors:
+        name, equals, path = text.rpartition("=")
+        name = name if equals else "longrope"
+        if name in found or name in specs:
+            raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
+        found[name] = read_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
+    target = config.target_length or max([*config.lengths, *(one.target_length for one in found.values())])
+    factor = max(1.0, target / geometry.original_length)
+    searched = {name: one.searched_documents for name, one in found.items()}
+    return Methods(
+        {spec: build_method(spec, factor) for spec in specs} | found,
+        frozenset(tuned_documents).union(*searched.values()),
+        tuple(name for name, documents in searched.items() if not documents),
+    )
+
+
+def _spell_out(specs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return methods, each `@FILE` replaced by those of the file, and the documents that those were tuned on."""
+    spelled: list[str] = []
+    documents: list[str] = []
+    for spec in specs:
+        if spec.startswith("@"):
+            content = _read(Path(spec[1:]).expanduser())
+            spelled += content["methods"]
+            documents += content.get("tuned_documents", [])
+        else:
+            spelled.append(spec)
+    return list(dict.fromkeys(spelled)), documents
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    """Read a list of methods, or the `best.yaml` of a sweep."""
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"methods must be names or @FILE of a YAML list, got @{path}: {reason}") from error
+    content = {"methods": content} if isinstance(content, list) else content
+    listed = content.get("methods") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed or not all(isinstance(spec, str) for spec in listed):
+        raise ValueError(f"methods in {path} must be a YAML list such as [yarn, linear], got {str(listed)[:80]}")
+    return content

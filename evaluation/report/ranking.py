@@ -1,0 +1,217 @@
+"""Which method is best on a task at a length, and whether the items that all methods were scored on prove it."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..results import ResultRow
+from ..statistics import SIGNIFICANCE, PairedDifference, holm, paired_differences
+from .metrics import SUITE_MEAN, SUITES, better, lower_is_better, suite_of
+
+Records = Mapping[str, Sequence[dict[str, Any]]]
+Items = dict[tuple[Any, ...], tuple[float, float]]
+"""Score and weight of each document or sample."""
+AGREEMENT = 1e-6
+"""Records prove a row if they give its value to this relative accuracy."""
+
+
+class Contrast(NamedTuple):
+    """Two methods at one length; differences are in nats per token for perplexities, in shares for scores."""
+
+    length: int
+    first: str
+    second: str
+    difference: PairedDifference
+    p: float | None = None
+    """Corrected p-value; None where nothing can be tested, or where neither method was the best of its step."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is proven."""
+        return self.p is not None and self.p < SIGNIFICANCE
+
+
+class Standing(NamedTuple):
+    """Where a method stands among all at one length."""
+
+    row: ResultRow
+    rank: int | None
+    """1 for the best and all that are not significantly worse; the next number for the best of those that are, and all
+    not significantly worse than it; and so on. None if nothing was tested."""
+    best: bool
+    """Whether it has the best value."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All methods on the headline metric of one task."""
+
+    task: str
+    metric: str
+    standings: dict[int, list[Standing]]
+    """By length, the best value first."""
+    contrasts: list[Contrast]
+    """Every pair of methods at every length, of those whose rows the records prove."""
+
+    def contrast(self, length: int, first: str, second: str) -> Contrast | None:
+        """Return the comparison of two methods, in this order; None if it was not tested."""
+        for one in self.contrasts:
+            if one.length == length and {one.first, one.second} == {first, second}:
+                return one if one.first == first else _turned(one)
+        return None
+
+    def standing(self, length: int, method: str) -> Standing | None:
+        """Return where a method stands at a length, None if it has no score there."""
+        return next((one for one in self.standings.get(length, []) if one.row.method == method), None)
+
+
+class Consistency(NamedTuple):
+    """How evenly a method does over the lengths."""
+
+    method: str
+    mean: float
+    """Over the lengths: geometric mean of perplexities, mean of shares."""
+    worst: float
+    worst_length: int
+    spread: float
+    """Highest over lowest perplexity; highest minus lowest share."""
+
+
+def rank(rows: Sequence[ResultRow], records: Records, task: str, metric: str, seed: int) -> Ranking:
+    """Return the ranking of one task.
+
+    Args:
+        rows: of any tasks and metrics.
+        records: by task: one dict per document or sample, with its `method` and `length`.
+        task: name of the task, or of a suite, whose mean is proven by the samples of all members.
+        metric: the metric to rank by.
+        seed: of the resampling.
+    """
+    chosen = [row for row in rows if (row.task, row.metric) == (task, metric)]
+    lengths = sorted({row.length for row in chosen})
+    pairs: list[Contrast] = []
+    standings: dict[int, list[Standing]] = {}
+    for length in lengths:
+        ordered = [row for row in chosen if row.length == length]
+        ordered.sort(key=lambda row: row.value, reverse=not lower_is_better(metric))
+        pairs += _pairs(length, _scored(ordered, rows, records), seed)
+        standings[length] = [Standing(row, None, row.value == ordered[0].value) for row in ordered]
+    return _ranked(Ranking(task, metric, standings, pairs))
+
+
+def consistency(rows: Sequence[ResultRow], task: str, metric: str) -> list[Consistency]:
+    """Return how evenly each method does, of the methods that have a score at every length of the task."""
+    chosen = [row for row in rows if (row.task, row.metric) == (task, metric)]
+    lengths = {row.length for row in chosen}
+    found = []
+    for method in dict.fromkeys(row.method for row in chosen):
+        own = [row for row in chosen if row.method == method]
+        if len(own) < len(lengths) or len(lengths) < 2:
+            continue
+        values = [row.value for row in own]
+        worst = next(row for row in own if not any(better(metric, row.value, other) for other in values))
+        ratio = lower_is_better(metric)
+        mean = math.exp(float(np.mean(np.log(values)))) if ratio else float(np.mean(values))
+        spread = max(values) / min(values) if ratio else max(values) - min(values)
+        found.append(Consistency(method, mean, worst.value, worst.length, spread))
+    return found
+
+
+def items(records: Records, rows: Sequence[ResultRow], row: ResultRow) -> Items:
+    """Return score and weight of each document or sample behind a row, empty if they don't give its value.
+
+    Documents: nats per token, weighted as the metric says; samples: the score, all alike; of the mean of a suite: the
+    samples of all members, so that each member has the same weight.
+    """
+    found = _task_items(records.get(row.task, ()), row)
+    if row.task in SUITES and row.metric == SUITE_MEAN:
+        for member in rows:
+            if suite_of(member.task) == row.task and (member.method, member.length) == (row.method, row.length):
+                own = items(records, rows, member)
+                found |= {(member.task, *item): (score, 1 / len(own)) for item, (score, _) in own.items()}
+    return found if _proves(found, row) else {}
+
+
+def _task_items(records: Sequence[dict[str, Any]], row: ResultRow) -> Items:
+    found: Items = {}
+    for record in records:
+        if record["method"] != row.method or record["length"] != row.length or record.get("error") is not None:
+            continue
+        if row.metric in (scores := record.get("scores", {})):
+            found[record["item"], record.get("prompt_hash")] = (float(scores[row.metric]), 1.0)
+        elif lower_is_better(row.metric) and "document" in record and record.get("kind") is None and record["tokens"]:
+            weight = 1.0 if row.metric == "document_weighted" else float(record["tokens"])
+            found[record["document"], record["tokens"]] = (record["nats"] / record["tokens"], weight)
+    return found
+
+
+def _proves(found: Items, row: ResultRow) -> bool:
+    if not found:
+        return False
+    values, weights = np.array(list(found.values())).T
+    mean = float(values @ weights / weights.sum())
+    return math.isclose(math.exp(mean) if lower_is_better(row.metric) else mean, row.value, rel_tol=AGREEMENT)
+
+
+def _scored(at_length: Sequence[ResultRow], rows: Sequence[ResultRow], records: Records) -> dict[str, Items]:
+    first = {row.task: row.metric for row in reversed(rows)}
+    heads = [row for row in rows if row.metric == first[row.task]]
+    return {row.method: found for row in at_length if (found := items(records, heads, row))}
+
+
+def _pairs(length: int, scored: Mapping[str, Items], seed: int) -> Iterator[Contrast]:
+    """Yield the uncorrected comparisons at one length, on the items that all methods were scored on."""
+    if len(scored) < 2:
+        return
+    names = list(scored)
+    shared = [item for item in scored[names[0]] if all(item in found for found in scored.values())]
+    if not shared:
+        return
+    scores = np.array([[scored[name][item][0] for item in shared] for name in names])
+    weights = np.array([scored[names[0]][item][1] for item in shared])
+    for one in paired_differences(scores, seed, weights):
+        yield Contrast(length, names[one.first], names[one.second], one)
+
+
+def _ranked(ranking: Ranking) -> Ranking:
+    """Rank step by step: who is not significantly worse than the best of those left shares its rank.
+
+    In each step the comparisons with the best of every length are one family for the correction.
+    """
+    corrected = {_place(one): one for one in ranking.contrasts}
+    tested = {(one.length, name) for one in ranking.contrasts if one.difference.p is not None for name in one[1:3]}
+    left = {
+        length: [one.row.method for one in standings if (length, one.row.method) in tested]
+        for length, standings in ranking.standings.items()
+    }
+    ranks: dict[tuple[int, str], int] = {}
+    step = 0
+    while any(left.values()):
+        step += 1
+        places = [(length, frozenset((names[0], name))) for length, names in left.items() for name in names[1:]]
+        p_values = holm([corrected[place].difference.p or 0.0 for place in places])
+        for place, p in zip(places, p_values, strict=True):
+            corrected[place] = corrected[place]._replace(p=p)
+        for length, names in left.items():
+            worse = [name for name in names[1:] if corrected[length, frozenset((names[0], name))].significant]
+            ranks |= {(length, name): step for name in names if name not in worse}
+            left[length] = worse
+    standings = {
+        length: [one._replace(rank=ranks.get((length, one.row.method))) for one in at_length]
+        for length, at_length in ranking.standings.items()
+    }
+    return replace(ranking, standings=standings, contrasts=list(corrected.values()))
+
+
+def _place(one: Contrast) -> tuple[int, frozenset[str]]:
+    return one.length, frozenset((one.first, one.second))
+
+
+def _turned(one: Contrast) -> Contrast:
+    d = one.difference
+    low, high = (None, None) if d.low is None or d.high is None else (-d.high, -d.low)
+    turned = PairedDifference(d.second, d.first, -d.value, low, high, d.p, d.n)
+    return Contrast(one.length, one.second, one.first, turned, one.p)

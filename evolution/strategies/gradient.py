@@ -1,0 +1,201 @@
+"""Descent on the gradient of the loss with respect to log lambda and the log attention factor, with Adam."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from ..coordinates import ATTENTION_SHARE, knot_positions
+from ..settings import GradientSettings
+from ..space import ATTENTION_RESOLUTION, Genome, Space
+from .base import Evaluation, Request, check_seeds
+from .replay import ReplayStrategy, best_of, unique
+from .windows import Deck
+
+EPSILON = 1e-12
+"""Keeps Adam's division finite where a gradient has always been 0; far below any gradient in nats per token."""
+
+Vector = NDArray[np.float64]
+
+
+class Adam:
+    """Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1)."""
+
+    def __init__(self, learning_rate: float, beta1: float, beta2: float) -> None:
+        self._learning_rate, self._beta1, self._beta2 = learning_rate, beta1, beta2
+        self._mean: Vector | float = 0.0
+        self._square: Vector | float = 0.0
+        self._num_steps = 0
+
+    def step(self, gradient: Vector, share: float = 1.0) -> Vector:
+        """Return the change of the point for the next gradient, by a share of the learning rate."""
+        self._num_steps += 1
+        self._mean = self._beta1 * self._mean + (1 - self._beta1) * gradient
+        self._square = self._beta2 * self._square + (1 - self._beta2) * gradient**2
+        mean = self._mean / (1 - self._beta1**self._num_steps)
+        square = self._square / (1 - self._beta2**self._num_steps)
+        return -share * self._learning_rate * mean / (np.sqrt(square) + EPSILON)
+
+
+class Descent:
+    """A point that moves against gradients: knots of the change of log lambda, and of the log attention factor.
+
+    Between the knots (`knot_positions`) the change is linear. The gradient is taken at the genome nearest to the point.
+    After each step the point is set to the one nearest to it whose factors are within the bounds and non-decreasing: an
+    isotonic regression of log lambda, clipped, and the knots that fit it best.
+    """
+
+    def __init__(self, space: Space, origin: Genome, num_knots: int, adam: Adam) -> None:
+        self._space, self._origin, self._adam = space, origin, adam
+        knots = knot_positions(space, num_knots)
+        pairs = np.arange(space.num_pairs)
+        self._basis = np.stack([np.interp(pairs, knots, hat) for hat in np.eye(num_knots)], axis=1)  # (P, K)
+        self._log_lambda: Vector = np.log(space.decode(origin))
+        attention = space.decode_attention(origin)
+        self._log_attention = None if attention is None else math.log(attention)
+        self._point = np.zeros(num_knots + (attention is not None))
+        self._points: list[Vector] = []
+
+    @property
+    def num_steps(self) -> int:
+        """Steps taken."""
+        return len(self._points)
+
+    @property
+    def genome(self) -> Genome:
+        """Where the next gradient is wanted."""
+        return self._genome(self._point)
+
+    def step(self, d_log_lambda: Vector, d_log_attention: float, share: float = 1.0) -> None:
+        """Move against a gradient, in nats per token, by a share of the learning rate."""
+        gradient = self._basis.T @ d_log_lambda
+        if self._log_attention is not None:
+            gradient = np.append(gradient, ATTENTION_SHARE * d_log_attention)
+        self._point = self._project(self._point + self._adam.step(gradient, share))
+        self._points.append(self._point)
+
+    def average(self, share: float) -> Genome:
+        """Return the mean of the last points, a share of all: steadier than the last one."""
+        return self._genome(np.mean(self._points[-math.ceil(share * len(self._points)) :], axis=0))
+
+    def _genome(self, point: Vector) -> Genome:
+        attention = None if self._log_attention is None else math.exp(self._log_attention + ATTENTION_SHARE * point[-1])
+        return self._space.encode(np.exp(self._allowed(point)), self._origin.start_tokens, attention)
+
+    def _allowed(self, point: Vector) -> Vector:
+        """Return the log lambda nearest to that of a point, shape (P,), which the space allows."""
+        wanted = self._log_lambda + self._basis @ point[: self._basis.shape[1]]
+        bounds = np.log(np.array([self._space.lower, self._space.upper]) / self._space.resolution)
+        return np.clip(isotonic_regression(wanted).x, *bounds)
+
+    def _project(self, point: Vector) -> Vector:
+        knots = np.linalg.lstsq(self._basis, self._allowed(point) - self._log_lambda)[0]
+        if self._log_attention is None:
+            return knots
+        bounds = np.log(np.array([ATTENTION_RESOLUTION, self._space.attention_upper]) / ATTENTION_RESOLUTION)
+        return np.append(knots, np.clip(point[-1], *(bounds - self._log_attention) / ATTENTION_SHARE))
+
+
+class GradientStrategy(ReplayStrategy):
+    """Adam from the best seed, each step on fresh windows.
+
+    1. Generation 0 scores the seeds on a few windows.
+    2. Generation 1 scores the best of them with every choice of start tokens, which have no gradient; the best of these
+       is where the descent begins. It is left out where there is one choice.
+    3. Each of the next `num_iterations` generations asks for the gradient at the point on windows drawn from the pool.
+    4. The last generation scores the average of the later points, with its own start tokens and with the seed's,
+       together with the best seed on the first window of every document: the result is never worse there than that
+       seed.
+    """
+
+    def __init__(
+        self, settings: GradientSettings, space: Space, seeds: Mapping[str, Genome], num_documents: int, seed: int
+    ) -> None:
+        check_seeds(space, seeds, num_documents)
+        self._settings, self._space, self._seed = settings, space, seed
+        self._seeds = dict(seeds)
+        self._num_documents = num_documents
+        self._num_trials = 1 if len(space.start_token_choices) > 1 else 0
+        super().__init__()
+
+    def _begin(self) -> None:
+        rng = np.random.default_rng(self._seed)
+        self._deck = Deck(range(self._num_documents * self._settings.windows_per_document), rng)
+        self._best_seed: Evaluation | None = None
+        self._descent: Descent | None = None
+
+    @property
+    def num_generations(self) -> int:
+        return self._last + 1
+
+    @property
+    def num_final_scores(self) -> int:
+        return 3 * self._num_documents
+
+    @property
+    def done(self) -> bool:
+        return self.generation > self._last
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best of the latest generation: losses of different generations are of different documents."""
+        return best_of(self._told[-1]) if self._told else None
+
+    @property
+    def _last(self) -> int:
+        if self._finished_at is not None:
+            return self._finished_at
+        return 1 + self._num_trials + self._settings.num_iterations
+
+    def _ask(self) -> list[Request]:
+        if self.generation == self._last:
+            return self._ask_result()
+        if self._best_seed is None:
+            documents = self._deck.draw(self._settings.seed_windows)
+            return [Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()]
+        if self._descent is None:
+            best = self._best_seed.request
+            genomes = [replace(best.genome, start_tokens=choice) for choice in self._space.start_token_choices]
+            return [Request(genome, best.documents, "start_tokens") for genome in genomes]
+        return [Request(self._descent.genome, self._deck.draw(self._settings.windows_per_step), "adam", gradient=True)]
+
+    def _ask_result(self) -> list[Request]:
+        documents = tuple(range(self._num_documents))
+        if self._best_seed is None:
+            return unique([Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()])
+        seed = self._best_seed.request
+        finalists = {seed.origin: seed.genome}
+        if self._descent is not None and self._descent.num_steps:
+            average = self._descent.average(self._settings.averaged_share)
+            kept = replace(average, start_tokens=seed.genome.start_tokens)
+            finalists |= {"average": average, "average:start_tokens": kept}
+        return unique([Request(genome, documents, origin) for origin, genome in finalists.items()])
+
+    def _tell(self, evaluations: Sequence[Evaluation]) -> None:
+        if self.generation == self._last:
+            return
+        if self._best_seed is None:
+            self._best_seed = best_of(evaluations)
+            if self._best_seed is None:
+                raise RuntimeError(f"no seed could be scored: {evaluations[0].error}; fix the objective")
+            if not self._num_trials:
+                self._descent = self._new_descent(self._best_seed)
+        elif self._descent is None:
+            self._descent = self._new_descent(best_of(evaluations) or self._best_seed)
+        elif not evaluations[0].failed:
+            self._descent.step(*mean_gradient(evaluations[0]))
+
+    def _new_descent(self, origin: Evaluation) -> Descent:
+        settings = self._settings
+        adam = Adam(settings.learning_rate, settings.beta1, settings.beta2)
+        return Descent(self._space, origin.genome, min(settings.num_knots, self._space.num_pairs), adam)
+
+
+def mean_gradient(evaluation: Evaluation) -> tuple[Vector, float]:
+    """Return the derivatives of the mean loss, in nats per token."""
+    num_tokens = sum(evaluation.tokens)
+    d_log_lambda = np.sum([gradient.log_lambda for gradient in evaluation.gradients], axis=0)
+    return d_log_lambda / num_tokens, sum(gradient.log_attention for gradient in evaluation.gradients) / num_tokens

@@ -1,0 +1,171 @@
+"""`longrope evaluate` in processes of its own: killed, resumed, added to; every local task by its name."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from longrope.cli.configs import EvaluateConfig
+from longrope.cli.main import main
+from longrope.cli.tasks import GROUPS, TASKS, missing_data, task_names
+from longrope.evaluation.results import Results, read_results
+
+COMMAND = [sys.executable, "-m", "longrope.cli"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+QUICK = ["--samples", "2", "--passkey-depths", "2", "--needle-depths", "2", "--nolima-pairs", "1"]
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> list[str]:
+    """Return the arguments of an evaluation but for lengths, tasks, methods and folder."""
+    folder = tmp_path_factory.mktemp("data")
+    for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
+        lines = (f"{word} {i * (index + 3)} and so on.\n" for i in range(80))
+        (folder / f"{word}.txt").write_text("".join(lines))
+    tokens = folder / "tokens"
+    command = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", tokens]
+    assert main([str(part) for part in command]) == 0
+    return ["evaluate", "--model", str(model_folder), "--tokenized", str(tokens), *QUICK]
+
+
+def cells(folder: Path) -> list[dict]:
+    journal = folder / "cells.jsonl"
+    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+
+
+def rows(folder: Path) -> set:
+    return set(read_results(folder / "results.json").rows)
+
+
+def test_an_evaluation_killed_at_any_time_repeats_no_finished_cell(arguments: list[str], tmp_path: Path) -> None:
+    settings = ["--lengths", "400", "500", "--methods", "none", "linear", "ntk", "dynamic", "yarn", "llama3"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [*COMMAND, *arguments, *settings, "--output-dir", str(killed)]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = killed / "cells.jsonl"
+    while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "results.json").exists(), "the evaluation was over before it could be killed"
+    finished = [entry["key"] for entry in cells_that_are_whole(killed)]
+    assert main([*arguments, *settings, "--output-dir", str(whole)]) == 0
+    assert 3 <= len(finished) < len(cells(whole))
+    assert main([*arguments, *settings, "--output-dir", str(killed)]) == 0
+    keys = [entry["key"] for entry in cells_that_are_whole(killed)]
+    assert keys[: len(finished)] == finished
+    assert len(set(keys)) == len(keys) == len(cells(whole))
+    assert rows(killed) == rows(whole)
+    before = (killed / "cells.jsonl").read_bytes()
+    assert main([*arguments, *settings, "--output-dir", str(killed)]) == 0
+    assert (killed / "cells.jsonl").read_bytes() == before
+
+
+def cells_that_are_whole(folder: Path) -> list[dict]:
+    entries = []
+    for line in (folder / "cells.jsonl").read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:  # the kill tore it
+            continue
+    return entries
+
+
+def test_other_tasks_and_methods_add_to_a_folder(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*arguments, "--output-dir", str(tmp_path), "--target-length", "512"]
+    assert main([*command, "--lengths", "500", "--tasks", "perplexity", "--methods", "none", "yarn"]) == 0
+    assert main([*command, "--lengths", "400", "60", "--tasks", "passkey", "niah", "--methods", "none", "yarn"]) == 0
+    assert main([*command, "--lengths", "500", "--tasks", "perplexity", "--methods", "ntk:alpha=2"]) == 0
+    results = read_results(tmp_path / "results.json")
+    assert {(row.method, row.task, row.length) for row in results.rows} == {
+        *((method, "perplexity", 500) for method in ("none", "yarn", "ntk:alpha=2")),
+        *((method, task, 400) for method in ("none", "yarn") for task in ("passkey", "niah")),
+    }
+    assert {(entry.task, entry.length) for entry in results.left_out} == {("passkey", 60), ("niah", 60)}
+    assert set(results.provenance["protocols"]) == {"perplexity", "passkey", "niah"}
+    assert len(results.costs) == 3 + 4
+    predictions = [json.loads(line) for line in (tmp_path / "predictions" / "passkey.jsonl").read_text().splitlines()]
+    assert len(predictions) == 2 * 2
+    assert {"method", "length", "prompt_hash", "predicted", "references", "scores", "error"} <= set(predictions[0])
+    capsys.readouterr()
+    assert main([*command[:-1], "2048", "--lengths", "500", "--tasks", "perplexity", "--methods", "yarn"]) == 0
+    out = capsys.readouterr().out
+    assert "note: 1 earlier cells of yarn on perplexity are not in the results" in out
+    methods_of = {
+        row.task: {row.method for row in read_results(tmp_path / "results.json").rows} for row in results.rows
+    }
+    assert methods_of["perplexity"] >= {"none", "yarn", "ntk:alpha=2"}
+
+
+def test_every_local_task_runs_by_its_name_and_what_lacks_data_is_named(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["perplexity_sliding", "longppl", "passkey_hard", "niah_multi", "nolima", "ruler"]
+    command = [*arguments, "--output-dir", str(tmp_path), "--lengths", "700", "--methods", "linear", "--tasks", *names]
+    code = main([*command, "--ruler-samples", "1", "--batch-size", "4"])
+    results = read_results(tmp_path / "results.json")
+    left_out = {entry.task for entry in results.left_out}
+    assert {"ruler_qa_1", "ruler_qa_2"} <= left_out
+    assert "give --ruler-squad" in next(e.reason for e in results.left_out if e.task == "ruler_qa_1")
+    measured = {row.task for row in results.rows}
+    assert measured | left_out == {*names[:-1], *GROUPS["ruler"]}
+    assert not measured & left_out
+    assert {"perplexity_sliding", "passkey_hard", "niah_multi", "nolima", "ruler_niah_single_1"} <= measured
+    assert (code == 0) == (not results.failures)
+
+
+def test_names_of_tasks_are_checked_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--model", "/nowhere", "--tokenized", "t", "--lengths", "9", "--output-dir", "o", "--tasks"]
+    assert main([*command, "perplexty"]) == 2
+    assert "unknown task 'perplexty'; did you mean 'perplexity'?" in capsys.readouterr().err
+    assert main([*command, "niah", "--needle-depths", "0"]) == 2
+    assert "needle_depths must be at least 1, got 0" in capsys.readouterr().err
+
+
+def config(**changes: object) -> EvaluateConfig:
+    return EvaluateConfig(model="m", tokenized="t", lengths=(9,), output_dir="o", **changes)  # type: ignore[arg-type]
+
+
+def test_groups_stand_for_their_tasks_once() -> None:
+    names = task_names(config(tasks=("ruler_vt", "ruler", "standard", "lm_eval:gsm8k", "longbench")))
+    assert len(names) == len(set(names)) == 11 + 4 + 1 + 21
+    assert missing_data(config(tasks=("ruler",))).keys() == {"ruler_qa_1", "ruler_qa_2"}
+    assert "ruler_qa_1" in task_names(config(tasks=("ruler", "ruler_qa_1")))  # asked for by name: an error, no note
+    assert "ruler_qa_2" in task_names(config(tasks=("ruler",), ruler_hotpotqa="file.json"))
+
+
+def test_every_task_is_named_in_the_help() -> None:
+    source = Path(sys.modules[EvaluateConfig.__module__].__file__ or "").read_text()
+    text = source[source.index("class EvaluateConfig") : source.index("class SweepConfig")]
+    families = ("ruler_", "longbench_")
+    for name in (*GROUPS, *(task for task in TASKS if not task.startswith(families)), "lm_eval:NAME"):
+        assert name in text, name
+    assert all(field.name in text for field in fields(EvaluateConfig))
+
+
+@pytest.mark.parametrize("listed", [["linear", "yarn:beta_fast=16"], {"methods": ["linear", "yarn:beta_fast=16"]}])
+def test_methods_come_from_a_file(arguments: list[str], tmp_path: Path, listed: object) -> None:
+    (tmp_path / "best.yaml").write_text(yaml.safe_dump(listed))
+    command = [*arguments, "--output-dir", str(tmp_path), "--lengths", "100", "--tasks", "perplexity"]
+    assert main([*command, "--methods", "none", f"@{tmp_path / 'best.yaml'}"]) == 0
+    results: Results = read_results(tmp_path / "results.json")
+    assert {row.method for row in results.rows} == {"none", "linear", "yarn:beta_fast=16"}
+
+
+@pytest.mark.parametrize("content", ["", "methods: yarn", "[1, 2]", "[", "other: [yarn]"])
+def test_a_file_of_no_methods_is_refused(
+    arguments: list[str], tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    command = [*arguments, "--output-dir", str(tmp_path / "out"), "--lengths", "100"]
+    assert main([*command, "--methods", f"@{tmp_path / 'bad.yaml'}"]) == 2
+    assert "methods" in capsys.readouterr().err.splitlines()[-1]

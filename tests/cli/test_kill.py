@@ -1,0 +1,199 @@
+"""Every strategy through the command: killed and resumed as if never stopped, and never over its budget."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import yaml
+
+from longrope.cli.main import main
+from longrope.evolution import HistoryRow, read_history
+from longrope.evolution.settings import SETTINGS
+
+TARGET_LENGTH = 256
+BRED: dict[str, Any] = {"population_size": 8, "num_iterations": 3, "max_attempts": 5}
+SMALL: dict[str, dict[str, Any]] = {
+    "paper": {**BRED, "num_mutations": 2, "num_crossovers": 2, "num_parents": 3},
+    "piecewise": {**BRED, "num_mutations": 2, "num_crossovers": 2, "num_parents": 3},
+    "longrope2": {**BRED, "num_parents": 4},
+    "pareto": {**BRED, "num_iterations": 2, "search_attention": False, "short_documents": 2},
+    "cma": {"population_size": 4, "num_iterations": 5, "num_knots": 3, "windows_per_document": 2},
+    "gradient": {"num_iterations": 6, "num_knots": 3, "seed_windows": 1, "windows_per_document": 2},
+    "hybrid": {
+        "num_scores": 100,
+        "windows_per_document": 4,
+        "population_size": 4,
+        "num_knots": 3,
+        "num_fine_knots": 4,
+        "num_descent_knots": 3,
+        "min_generations": 2,
+        "turn_scores": 20,
+        "race_rounds": 2,
+        "duel_windows": 2,
+        "selection_windows": 2,
+        "num_finalists": 2,
+    },
+}
+"""A small search of each strategy; one that is missing here fails, since nothing is known of it."""
+
+NURSERY = """
+import json, os, signal, sys, torch
+import longrope.cli.search
+from longrope.cli.main import main
+from longrope.evolution import RunFolder
+
+torch.set_num_threads(1)
+append = RunFolder.append
+
+def append_and_die(folder, rows):
+    append(folder, rows)
+    if len(folder.rows) >= stop:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.append = append_and_die
+for line in sys.stdin:
+    stop, arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os._exit(main(arguments))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs the command in a process of its own for each line, each killed, with no chance to tidy up, once so many scores
+are on disk. They share one start of Python, which takes longer than their search."""
+
+
+class Finished(NamedTuple):
+    """An uninterrupted search."""
+
+    arguments: list[str]
+    folder: Path
+    rows: list[HistoryRow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
+        (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(80)))
+    command = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", folder / "tokens"]
+    assert main([str(part) for part in command]) == 0
+    return folder / "tokens"
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, tokens: Path) -> Callable[..., list[str]]:
+    """Return the arguments of a small search but for its folder, with some settings changed."""
+
+    def of(strategy: str, **changes: Any) -> list[str]:
+        assert strategy in SMALL, f"give {strategy} small settings in SMALL"
+        settings = tmp_path_factory.mktemp("settings") / f"{strategy}.yaml"
+        settings.write_text(yaml.safe_dump({"strategy": strategy, **SMALL[strategy], **changes}))
+        named = {"model": model_folder, "tokenized": tokens, "target-length": TARGET_LENGTH, "samples": 3}
+        parts = [part for name, value in named.items() for part in (f"--{name}", value)]
+        return ["search", *map(str, parts), "--hyper-params", str(settings)]
+
+    return of
+
+
+@pytest.fixture(scope="module", params=sorted(SETTINGS))
+def finished(
+    request: pytest.FixtureRequest, arguments: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    command, folder = arguments(request.param), tmp_path_factory.mktemp("runs") / request.param
+    return Finished(command, folder, searched(command, folder))
+
+
+def searched(arguments: list[str], folder: Path, *more: str) -> list[HistoryRow]:
+    """Search in this process and return the history."""
+    assert main([*arguments, "--output-dir", str(folder), *more]) == 0
+    assert (folder / "factors.json").is_file()
+    return read_history(folder / "history.jsonl")[0]
+
+
+def cost(rows: list[HistoryRow]) -> int:
+    return sum(row.forwarded for row in rows)
+
+
+@pytest.fixture(scope="module")
+def kill() -> Iterator[Callable[[int, list[str]], int]]:
+    """Run a command until it has so many scores and is killed; return its exit code."""
+    command, environment = [sys.executable, "-c", NURSERY], os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as nursery:
+        stdin, stdout = nursery.stdin, nursery.stdout
+        assert stdin and stdout
+
+        def run(stop: int, arguments: list[str]) -> int:
+            stdin.write(json.dumps([stop, arguments]) + "\n")
+            stdin.flush()
+            return int(stdout.readline())
+
+        yield run
+        stdin.close()
+
+
+def test_a_search_killed_twice_ends_with_the_bytes_of_one_that_was_never_stopped(
+    finished: Finished, kill: Callable[[int, list[str]], int], tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    for stop in (len(finished.rows) // 4, 2 * len(finished.rows) // 3):
+        assert kill(stop, [*finished.arguments, "--output-dir", str(folder), "--resume"]) == -signal.SIGKILL
+        assert stop <= len(read_history(folder / "history.jsonl")[0]) < len(finished.rows)
+        assert not (folder / "factors.json").exists()
+    searched(finished.arguments, folder, "--resume")
+    assert (folder / "factors.json").read_bytes() == (finished.folder / "factors.json").read_bytes()
+    assert without_times(folder) == without_times(finished.folder)
+
+
+def without_times(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) | {"seconds": None} for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_search_never_spends_more_tokens_than_it_may_and_spends_most_of_them(
+    finished: Finished, tmp_path: Path
+) -> None:
+    limit = 7 * cost(finished.rows) // 10
+    rows = searched(finished.arguments, tmp_path / "run", "--max-scored-tokens", str(limit))
+    assert 0.4 * limit < cost(rows) <= limit  # the budget takes the short windows of pareto for long ones
+
+
+def test_a_search_costs_at_most_what_was_estimated(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*finished.arguments, "--output-dir", "-", "--estimate"]) == 0
+    *_, row, _ = capsys.readouterr().out.splitlines()  # the chosen search follows the paper's, a note ends the table
+    estimated = int(row.split()[2].replace(",", ""))
+    assert 0.6 * estimated <= cost(finished.rows) <= estimated  # it takes the short windows of pareto for long ones
+
+
+def test_a_search_without_time_for_more_ends_after_its_first_generation(finished: Finished, tmp_path: Path) -> None:
+    rows = searched(finished.arguments, tmp_path / "run", "--max-hours", "1e-9")
+    assert len({row.generation for row in rows}) <= 2  # the first, and the choice of the winner
+    assert rows[-1].generation < finished.rows[-1].generation
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [name for name, settings in SETTINGS.items() if "patience" in {field.name for field in fields(settings)}],
+)
+def test_a_search_that_gains_nothing_any_more_ends_before_its_budget(
+    strategy: str, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    generous = 400
+    rows = searched(arguments(strategy, num_scores=generous, patience=1), tmp_path / "run")
+    assert sum(row.num_scores for row in rows) < generous / 2

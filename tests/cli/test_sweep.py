@@ -1,0 +1,123 @@
+"""`longrope sweep` on a tiny random model: points, ranking, best, and the evaluation that takes them."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from longrope.cli.main import main
+from longrope.evaluation.results import read_results
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for index, word in enumerate(("alpha", "beta", "gamma", "delta", "epsilon")):
+        (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(40)))
+    command = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", folder / "tokens"]
+    assert main([str(part) for part in command]) == 0
+    return folder / "tokens"
+
+
+@pytest.fixture(scope="module")
+def own_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweeps") / "mine.yaml"
+    path.write_text(yaml.safe_dump({"method": "yarn", "parameters": {"beta_fast": {"values": [8, 16, 32]}}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(tokens: Path, model_folder: Path, own_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a sweep over two methods on three of five documents."""
+    folder = tmp_path_factory.mktemp("runs") / "sweep"
+    assert main(arguments(model_folder, tokens, folder, "--sweeps", "linear", str(own_sweep))) == 0
+    return folder
+
+
+def arguments(model: Path, tokens: Path, folder: Path, *more: str) -> list[str]:
+    named = {"model": model, "tokenized": tokens, "target-length": 128, "samples": 3, "output-dir": folder}
+    return ["sweep", *(str(part) for name, value in named.items() for part in (f"--{name}", value)), *more]
+
+
+def test_a_sweep_ranks_every_point_by_its_perplexity(swept: Path) -> None:
+    content = json.loads((swept / "sweep.json").read_text())
+    points = content["points"]
+    specs = [point["spec"] for point in points]
+    assert {"linear", "linear:factor=8", "yarn", "yarn:beta_fast=8", "yarn:beta_fast=16"} <= set(specs)
+    assert len(specs) == len(set(specs)) == 6 + 3
+    values = {
+        row.method: row.value
+        for row in read_results(swept / "results.json").rows
+        if (row.metric, row.length) == ("token_weighted", 128)
+    }
+    assert {point["spec"]: point["perplexity"] for point in points} == values
+    for method in ("linear", "yarn"):
+        own = [point for point in points if point["method"] == method]
+        assert [point["perplexity"] for point in own] == sorted(point["perplexity"] for point in own)
+        assert own[0]["rank"] == 1 and own[0]["tied"]
+    assert content["provenance"]["protocols"]["perplexity"]["seed"] == 0
+    table = list(csv.DictReader((swept / "sweep.csv").open()))
+    assert [row["spec"] for row in table] == specs
+    assert [row["beta_fast"] for row in table if row["spec"] == "yarn:beta_fast=16"] == ["16"]
+
+
+def test_the_best_of_each_method_goes_to_the_evaluation_on_other_documents(
+    swept: Path, tokens: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = yaml.safe_load((swept / "best.yaml").read_text())
+    points = json.loads((swept / "sweep.json").read_text())["points"]
+    assert best["methods"] == [next(p["spec"] for p in points if p["method"] == m) for m in ("linear", "yarn")]
+    command = ["evaluate", "--model", str(model_folder), "--tokenized", str(tokens), "--lengths", "128"]
+    command += ["--tasks", "perplexity", "--methods", "none", f"@{swept / 'best.yaml'}", "--output-dir", str(tmp_path)]
+    assert main([*command, "--samples", "2"]) == 0
+    results = read_results(tmp_path / "results.json")
+    assert {row.method for row in results.rows} == {"none", *best["methods"]}
+    tuned = read_results(swept / "results.json").provenance["protocols"]["perplexity"]["documents"]
+    assert not set(results.provenance["protocols"]["perplexity"]["documents"]) & set(tuned)
+    assert main([*command, "--samples", "3"]) == 2
+    assert "not among the 3 left out" in capsys.readouterr().err
+
+
+def test_a_finished_sweep_runs_nothing_again_and_more_points_add_to_it(
+    swept: Path, tokens: Path, model_folder: Path, own_sweep: Path
+) -> None:
+    before = (swept / "cells.jsonl").read_bytes()
+    files = {name: (swept / name).read_bytes() for name in ("sweep.csv", "best.yaml")}
+    assert main(arguments(model_folder, tokens, swept, "--sweeps", "linear", str(own_sweep))) == 0
+    assert (swept / "cells.jsonl").read_bytes() == before
+    assert {name: (swept / name).read_bytes() for name in files} == files
+    more = arguments(model_folder, tokens, swept, "--sweeps", "linear", str(own_sweep), "--num-samples", "2")
+    assert main([*more, "--best", "2"]) == 0
+    added = (swept / "cells.jsonl").read_bytes().removeprefix(before).splitlines()
+    assert len(added) == 2  # the random points of linear; yarn's are those of its grid
+    assert len(yaml.safe_load((swept / "best.yaml").read_text())["methods"]) == 4
+
+
+def test_a_dry_run_prints_the_points_and_writes_nothing(
+    tokens: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(model_folder, tokens, tmp_path / "run", "--dry-run")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"linear", "ntk", "dynamic", "ntk-by-parts", "yarn", "llama3"} <= set(lines)
+    assert lines[-1] == f"{len(lines) - 1} points"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--sweeps", "yarm"], "sweeps must be a file that exists or one of"),
+        (["--num-samples", "0"], "num_samples must be at least 1, got 0"),
+        (["--best", "0"], "best must be at least 1, got 0"),
+        (["--lengths", "1"], "at least 2 tokens, got 1"),
+        (["--samples", "9"], "samples must be at most the 5 documents"),
+    ],
+)
+def test_bad_sweep_input_is_one_sentence(
+    tokens: Path, model_folder: Path, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(model_folder, tokens, tmp_path / "run"), *more]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
