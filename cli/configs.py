@@ -65,7 +65,10 @@ class SearchConfig:
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the target length)."""
     init_factors: tuple[str, ...] = ()
-    """Factor files (.json, or the official .csv) added to the seeds PI, NTK and YaRN."""
+    """Factors added to the seeds: files (.json, or the official .csv), run folders, published:NAME."""
+    auto_rescale_init_factors: bool = False
+    """Rescale these factors in log space where they are for another extension ratio (a CSV: than its largest factor);
+    the attention factor is then that of the policy."""
     objective: Literal["perplexity", "needle", "longppl", "mixed"] = "perplexity"
     """What is minimised: perplexity (every token of a document, LongRoPE), needle (only the answers to questions about
     needles hidden in it, LongRoPE2), longppl (only its key tokens, those that long context predicts), or mixed
@@ -98,6 +101,9 @@ class SearchConfig:
     """Candidates per forward; halved by itself when memory runs out."""
     resume: bool = False
     """Continue the run in the folder, exactly as if it had never stopped."""
+    trackers: tuple[str, ...] = ("auto",)
+    """Where progress is logged: auto (TensorBoard if it is installed), none, or trackers of accelerate, e.g. wandb;
+    files go to logs/ in the run folder."""
     estimate: bool = False
     """Print what the search and the paper's would cost, from the model's configuration alone, and stop."""
     sustained_tflops: float = 400.0

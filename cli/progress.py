@@ -134,12 +134,12 @@ def render_origins(rows: Sequence[HistoryRow]) -> str:
 
 
 def describe_result(result: SearchResult, rows: Sequence[HistoryRow]) -> Mapping[str, str]:
-    """Return the winner's perplexity and the best seed's on the same documents, by what they are called."""
+    """Return the winner's perplexity, the best seed's on the same documents, and who proposed the winner first."""
     documents = result.best.request.documents
     found = {"search perplexity": f"{math.exp(result.best.loss):.4f} on {len(documents)} documents"}
     if seed := best_seed_on(rows, documents):
         found["best seed"] = f"{math.exp(seed[1]):.4f} on the same ({seed[0]})"
-    return found | {"found by": result.best.request.origin}
+    return found | {"found by": next(row.origin for row in rows if row.genome == result.best.genome)}
 
 
 def _percent(gain: float) -> str:

@@ -1,7 +1,6 @@
 """`longrope search`: builds space, seeds, objective and run folder, runs the search, saves the factors."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tok
 from ..evolution import (
     Budget,
     Genome,
+    HistoryRow,
     HybridSettings,
     ParetoStrategy,
     RunFolder,
@@ -28,14 +28,14 @@ from .configs import SearchConfig
 from .estimate import print_estimate
 from .front import save_front
 from .objectives import build_objective, tokens_per_score
-from .progress import SearchBar
+from .progress import SearchReport, describe_result, render_origins
 from .seeds import attention_policy, build_seeds
 
 RECORDED_ONLY = ("commit", "versions")
 """Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
 LEAST_DOCUMENTS = 2
 """Documents a search is content with where the user does not say how many: to search on, and to choose on."""
-NOT_DECISIVE = ("output_dir", "resume", "estimate", "sustained_tflops")
+NOT_DECISIVE = ("output_dir", "resume", "trackers", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
 
 
@@ -61,9 +61,11 @@ def run(config: SearchConfig) -> None:
         strategy = build_strategy(settings, space, seeds, len(data.documents), config.seed)
         objective = build_objective(config, settings, model, tokenizer, installation, data)
         decisive = {name: value for name, value in provenance.items() if name not in RECORDED_ONLY}
-        with RunFolder(config.output_dir, decisive, resume=config.resume) as folder, SearchBar() as bar:
-            result = run_search(strategy, objective, folder, build, bar.show, budget)
-    _save(config, build(result.best.genome), result)
+        with RunFolder(config.output_dir, decisive, resume=config.resume) as folder:
+            with SearchReport(folder, config.trackers) as report:
+                result = run_search(strategy, objective, folder, build, report.show, budget)
+            rows = folder.rows
+    _save(config, build(result.best.genome), result, rows)
     if isinstance(strategy, ParetoStrategy):
         save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
 
@@ -131,18 +133,18 @@ def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocumen
     }
 
 
-def _save(config: SearchConfig, factors: RescaleFactors, result: SearchResult) -> None:
+def _save(config: SearchConfig, factors: RescaleFactors, result: SearchResult, rows: Sequence[HistoryRow]) -> None:
     folder = Path(config.output_dir)
     factors.save(folder / "factors.csv")
     factors.save(folder / "factors.json")
     summary: Mapping[str, Any] = {
-        "search perplexity": f"{math.exp(result.best.loss):.4f} on {len(result.best.request.documents)} documents",
-        "found by": result.best.request.origin,
+        **describe_result(result, rows),
         "start tokens": factors.start_tokens,
         "attention factor": f"{factors.attention_factor:.5f}",
         "candidates": result.candidates,
         "scored tokens": f"{result.scored_tokens:,}",
         "saved": folder / "factors.json",
     }
+    print(render_origins(rows))
     for name, value in summary.items():
         print(f"{name + ':':<18} {value}")

@@ -23,7 +23,7 @@ def build_seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> d
     if space.search_attention:
         methods["llama3"] = Llama3(space.scale)
         for low, high in ((1, 16), (1 / space.scale**0.5, 4), (1 / space.scale**0.5, 16), (1 / space.scale, 4)):
-            methods[f"ntk-by-parts:alpha={low:.3g},beta={high:g}"] = NTKByParts(space.scale, low, high)
+            methods[f"ntk-by-parts:alpha={low:.3g},beta={high:g}"] = NTKByParts(space.scale, alpha=low, beta=high)
     factors = {name: method.factors(geometry) for name, method in methods.items()}
     for path in config.init_factors:
         factors[path] = initial_factors(path, config, geometry, space)

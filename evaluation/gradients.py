@@ -74,16 +74,19 @@ class GradientObjective:
 
 def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: int) -> GradientScore:
     ids, scored = part.window(document)
-    ids = ids.to(part.model.device)
+    forwarded = PASSES * len(ids)
     try:
         with torch.enable_grad(), recomputed(part.installation.layers):
             changes = part.installation.set_differentiable(candidate)
-            total = differentiable_token_nats(part.model, ids[None], scored=scored).double().sum()
+            losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
+            total = losses.double().sum()
             (derivatives,) = torch.autograd.grad(total, changes)
+        nats, (*d_log_lambda, d_log_attention) = total.item(), derivatives.tolist()
+    except RuntimeError as failure:  # out of memory, or a kernel that has no derivative
+        error = " ".join(f"{type(failure).__name__}: {failure}".split())
+        return GradientScore(nats=None, tokens=len(scored), error=error, forwarded=forwarded)
     finally:
         part.installation.reset()  # lets go of the graph
-    nats, (*d_log_lambda, d_log_attention) = total.item(), derivatives.tolist()
-    forwarded = PASSES * len(ids)
     if not all(map(math.isfinite, (nats, *d_log_lambda, d_log_attention))):
         error = f"loss is {nats} with derivatives {d_log_lambda} and {d_log_attention}"
         return GradientScore(nats=None, tokens=len(scored), error=error, forwarded=forwarded)

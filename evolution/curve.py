@@ -1,7 +1,7 @@
 """What a search did, in numbers: by generation, by origin, against its best seed; read from its scores alone.
 
-Losses of different documents don't compare, so candidates are compared with the best seed of the first generation on
-the same documents. Not every strategy scores that seed again on each window. Where it was not scored, its loss is
+Losses of different documents don't compare, so candidates are compared with the best seed (`best_seed`) on the same
+documents. Not every strategy scores that seed again on each window. Where it was not scored, its loss is
 estimated: loss = effect of the window + effect of the candidate, fitted by token-weighted least squares to all scores.
 Windows that no chain of candidates links to one of the seed's have no estimate, and what was scored there has no gain.
 """
@@ -161,15 +161,14 @@ def origin_summaries(rows: Sequence[HistoryRow]) -> list[OriginSummary]:
 
 
 def best_seed(rows: Sequence[HistoryRow]) -> Genome | None:
-    """Return the seed with the lowest loss in the first generation; without seeds, its best candidate."""
-    first = [row for row in rows if row.generation == rows[0].generation]
-    seeds = [row for row in first if kind_of(row.origin) == "seed"]
-    losses = {
-        genome: loss
-        for genome, scores in _by_genome(seeds or first).items()
-        if (loss := _loss(scores.values())) is not None
-    }
-    return min(losses, key=lambda genome: losses[genome], default=None)
+    """Return the seed of the lowest loss among those with the most documents, the last that a race of seeds left.
+
+    Without seeds it is the best candidate of the first generation; None if all of them failed.
+    """
+    seeds = [row for row in rows if kind_of(row.origin) == "seed"]
+    scores = _by_genome(seeds or [row for row in rows if row.generation == rows[0].generation])
+    losses = {genome: loss for genome, one in scores.items() if (loss := _loss(one.values())) is not None}
+    return min(losses, key=lambda genome: (-len(scores[genome]), losses[genome]), default=None)
 
 
 def best_seed_on(rows: Sequence[HistoryRow], documents: Collection[int]) -> tuple[str, float] | None:

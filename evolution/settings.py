@@ -111,7 +111,7 @@ class HybridSettings(Settings):
     """Search documents at most, at least 2; `--samples` replaces it."""
     windows_per_document: int = 4
     """Windows of the target length cut from each document, spread evenly over it, at least 1."""
-    num_scores: int = 320
+    num_scores: int = 336
     """Budget: scores of one candidate on one window, in all phases together; `--max-scored-tokens` replaces it."""
     turn_share: float = 0.7
     """Share of the scores left that an emitter may spend in one turn, above 0 to 1."""
@@ -119,11 +119,11 @@ class HybridSettings(Settings):
     """Scores that an emitter may spend in one turn at most, at least 1."""
     population_size: int = 8
     """Candidates per generation of the evolution strategies, at least 4."""
-    num_knots: int = 6
+    num_knots: int = 10
     """Knots over the dimension pairs, at least 2 (at most one per pair is used)."""
-    num_fine_knots: int = 16
+    num_fine_knots: int = 20
     """Knots of the finer evolution strategy, at least 2 (at most one per pair is used)."""
-    sigma: float = 0.15
+    sigma: float = 0.1
     """First standard deviation of the change at a knot, in units of log lambda, above 0."""
     use_gradients: bool = True
     """Let an emitter descend on gradients, which need more memory."""
@@ -157,7 +157,7 @@ class HybridSettings(Settings):
     """Windows on which it meets the incumbent at least, at least 2."""
     significance: float = 0.1
     """Level of the paired test that drops a candidate and of the one that ends a duel, above 0 to 1."""
-    patience: int = 3
+    patience: int = 1
     """Turns without a sure gain, of every emitter in a row, after which the search ends, at least 1."""
     selection_share: float = 0.3
     """Share of the documents kept for the selection among the finalists, above 0 to 1; at least one document."""

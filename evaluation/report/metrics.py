@@ -8,8 +8,6 @@ LOWER_IS_BETTER = frozenset({"token_weighted", "document_weighted", "longppl"})
 """Beside everything with `perplexity` in its name; of all other metrics, shares from 0 to 1, more is better."""
 SUITES = {"ruler": "RULER", "longbench": "LongBench"}
 """Tasks `NAME_x` that are reported together, with the rows of a task `NAME` for their averages."""
-SUITE_MEAN = "mean"
-"""Metric of a suite that averages its members, each alike."""
 TASKS = {
     "perplexity": "Perplexity",
     "longppl": "LongPPL",

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..results import ResultRow
 from ..statistics import SIGNIFICANCE, PairedDifference, holm, paired_differences
-from .metrics import SUITE_MEAN, SUITES, better, lower_is_better, suite_of
+from .metrics import SUITES, better, lower_is_better, suite_of
 
 Records = Mapping[str, Sequence[dict[str, Any]]]
 Items = dict[tuple[Any, ...], tuple[float, float]]
@@ -92,14 +92,16 @@ def rank(rows: Sequence[ResultRow], records: Records, task: str, metric: str, se
     """
     chosen = [row for row in rows if (row.task, row.metric) == (task, metric)]
     lengths = sorted({row.length for row in chosen})
-    pairs: list[Contrast] = []
     standings: dict[int, list[Standing]] = {}
+    contrasts: list[Contrast] = []
     for length in lengths:
         ordered = [row for row in chosen if row.length == length]
         ordered.sort(key=lambda row: row.value, reverse=not lower_is_better(metric))
-        pairs += _pairs(length, _scored(ordered, rows, records), seed)
-        standings[length] = [Standing(row, None, row.value == ordered[0].value) for row in ordered]
-    return _ranked(Ranking(task, metric, standings, pairs))
+        pairs = list(_pairs(length, _scored(ordered, rows, records), seed))
+        ranks, corrected = _ranked([row.method for row in ordered], pairs)
+        standings[length] = [Standing(row, ranks.get(row.method), row.value == ordered[0].value) for row in ordered]
+        contrasts += corrected
+    return Ranking(task, metric, standings, contrasts)
 
 
 def consistency(rows: Sequence[ResultRow], task: str, metric: str) -> list[Consistency]:
@@ -127,7 +129,7 @@ def items(records: Records, rows: Sequence[ResultRow], row: ResultRow) -> Items:
     samples of all members, so that each member has the same weight.
     """
     found = _task_items(records.get(row.task, ()), row)
-    if row.task in SUITES and row.metric == SUITE_MEAN:
+    if row.task in SUITES:
         for member in rows:
             if suite_of(member.task) == row.task and (member.method, member.length) == (row.method, row.length):
                 own = items(records, rows, member)
@@ -176,38 +178,25 @@ def _pairs(length: int, scored: Mapping[str, Items], seed: int) -> Iterator[Cont
         yield Contrast(length, names[one.first], names[one.second], one)
 
 
-def _ranked(ranking: Ranking) -> Ranking:
-    """Rank step by step: who is not significantly worse than the best of those left shares its rank.
+def _ranked(ordered: Sequence[str], pairs: Sequence[Contrast]) -> tuple[dict[str, int], list[Contrast]]:
+    """Rank the methods of one length step by step: who is not significantly worse than the best left shares its rank.
 
-    In each step the comparisons with the best of every length are one family for the correction.
+    In each step the comparisons with the best are one family for the correction.
     """
-    corrected = {_place(one): one for one in ranking.contrasts}
-    tested = {(one.length, name) for one in ranking.contrasts if one.difference.p is not None for name in one[1:3]}
-    left = {
-        length: [one.row.method for one in standings if (length, one.row.method) in tested]
-        for length, standings in ranking.standings.items()
-    }
-    ranks: dict[tuple[int, str], int] = {}
+    found = {frozenset((one.first, one.second)): one for one in pairs}
+    tested = set().union(*(pair for pair, one in found.items() if one.difference.p is not None))
+    left = [method for method in ordered if method in tested]
+    ranks: dict[str, int] = {}
     step = 0
-    while any(left.values()):
+    while left:
         step += 1
-        places = [(length, frozenset((names[0], name))) for length, names in left.items() for name in names[1:]]
-        p_values = holm([corrected[place].difference.p or 0.0 for place in places])
-        for place, p in zip(places, p_values, strict=True):
-            corrected[place] = corrected[place]._replace(p=p)
-        for length, names in left.items():
-            worse = [name for name in names[1:] if corrected[length, frozenset((names[0], name))].significant]
-            ranks |= {(length, name): step for name in names if name not in worse}
-            left[length] = worse
-    standings = {
-        length: [one._replace(rank=ranks.get((length, one.row.method))) for one in at_length]
-        for length, at_length in ranking.standings.items()
-    }
-    return replace(ranking, standings=standings, contrasts=list(corrected.values()))
-
-
-def _place(one: Contrast) -> tuple[int, frozenset[str]]:
-    return one.length, frozenset((one.first, one.second))
+        family = [frozenset((left[0], other)) for other in left[1:]]
+        p_values = holm([found[pair].difference.p or 0.0 for pair in family])
+        found |= {pair: found[pair]._replace(p=p) for pair, p in zip(family, p_values, strict=True)}
+        worse = [other for other, pair in zip(left[1:], family, strict=True) if found[pair].significant]
+        ranks |= {method: step for method in left if method not in worse}
+        left = worse
+    return ranks, list(found.values())
 
 
 def _turned(one: Contrast) -> Contrast:

@@ -52,8 +52,9 @@ METHOD = (
     "All methods are scored on the same documents or samples, so they are compared by their differences on each: "
     "sign-flip permutation test, or the exact McNemar test for right and wrong answers. A difference can be "
     "significant (p below 0.05) although two intervals overlap.",
-    "P-values are corrected by Holm's method for the number of comparisons with the best over all lengths of a table; "
-    "different tables are not corrected for each other. differences.csv has all pairs of methods.",
+    "At each length of a table the p-values of the comparisons with the best are corrected for their number (Holm's "
+    "method); lengths and tables are not corrected for each other. differences.csv has every pair of methods, with "
+    "p-values before and after the correction.",
 )
 SEED = 0
 """Of the intervals that a report computes itself."""

@@ -3,6 +3,7 @@
 import math
 
 from ..results import ResultRow
+from ..statistics import SIGNIFICANCE
 from .metrics import format_interval, format_value, lower_is_better, measure, task_title
 from .ranking import Contrast, Ranking, Standing
 
@@ -72,9 +73,16 @@ def _runner_up(ranking: Ranking, standings: list[Standing]) -> str:
     proof = f"{value} ({interval}), corrected {p_text(contrast.p)}"
     if contrast.significant:
         return f", significantly better than {runner_up}: {proof}."
+    return f", not significantly better than {runner_up}: {proof}.{_remark(standings, contrast.difference.n)}"
+
+
+def _remark(standings: list[Standing], num_items: int) -> str:
+    """Say why nothing could be proven, or else how many share the first rank."""
+    comparisons = len(standings) - 1
+    if comparisons * 2.0 ** (1 - num_items) >= SIGNIFICANCE:  # all differences of one sign, by the sign-flip test
+        return f" With {num_items} documents or samples no difference between {len(standings)} methods can be proven."
     tied = [one.row.method for one in standings if one.rank == 1]
-    shared = f" {_listed(tied)} share the first rank." if len(tied) > 2 else ""
-    return f", not significantly better than {runner_up}: {proof}.{shared}"
+    return f" {_listed(tied)} share the first rank." if len(tied) > 2 else ""
 
 
 def _worthless(best: ResultRow) -> bool:

@@ -92,7 +92,8 @@ class Descent:
         return np.clip(isotonic_regression(wanted).x, *bounds)
 
     def _project(self, point: Vector) -> Vector:
-        knots = np.linalg.lstsq(self._basis, self._allowed(point) - self._log_lambda)[0]
+        wanted = self._allowed(point) - self._log_lambda
+        knots = np.asarray(np.linalg.lstsq(self._basis, wanted)[0], dtype=np.float64)
         if self._log_attention is None:
             return knots
         bounds = np.log(np.array([ATTENTION_RESOLUTION, self._space.attention_upper]) / ATTENTION_RESOLUTION)
@@ -185,7 +186,13 @@ class GradientStrategy(ReplayStrategy):
                 self._descent = self._new_descent(self._best_seed)
         elif self._descent is None:
             self._descent = self._new_descent(best_of(evaluations) or self._best_seed)
-        elif not evaluations[0].failed:
+        elif evaluations[0].failed:
+            if not self._descent.num_steps:  # what fails at once, such as a lack of memory, will fail again
+                raise RuntimeError(
+                    f"the first gradient must not fail, got {evaluations[0].error}; mend that or choose a strategy "
+                    "without gradients, in a new run folder"
+                )
+        else:
             self._descent.step(*mean_gradient(evaluations[0]))
 
     def _new_descent(self, origin: Evaluation) -> Descent:

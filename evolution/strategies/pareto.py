@@ -20,6 +20,8 @@ class TwoLosses(base.Fitness):
     """DEAP fitness to be minimised: mean nats per token on long and on short windows."""
 
     weights = (-1.0, -1.0)
+    crowding_dist: float
+    """Set by the selection: how far apart the neighbours on the same front are."""
 
 
 @dataclass

@@ -12,19 +12,20 @@ if [ $# -gt 0 ] && [ "$*" != --reduced ]; then
 fi
 model=examples/tiny/model
 if [ "${1:-}" = --reduced ]; then
-    run=runs/tiny-reduced hyper_params=hyperparams/tiny-reduced.yaml samples=4 documents=4 depths=4
+    run=runs/tiny-reduced hyper_params=hyperparams/tiny-reduced.yaml documents=4 depths=4
 else
-    run=runs/tiny hyper_params=hyperparams/tiny.yaml samples=12 documents=16 depths=30
+    run=runs/tiny hyper_params=hyperparams/tiny.yaml documents=16 depths=30
 fi
 
 for split in search eval; do
     longrope tokenize --model $model --dataset pystdlib --split $split --min-chars 12000 \
         --save-tokenized runs/pystdlib-$split
 done
-longrope search --model $model --tokenized runs/pystdlib-search --target-length 2048 --samples $samples \
-    --hyper-params $hyper_params --attention-factor yarn --output-dir $run --resume
+longrope search --model $model --tokenized runs/pystdlib-search --target-length 2048 \
+    --hyper-params $hyper_params --output-dir $run --resume
 longrope evaluate --model $model --tokenized runs/pystdlib-eval --factors $run/factors.json --search-run $run \
     --lengths 256 512 1024 2048 --samples $documents --passkey-style comment --passkey-haystack documents \
     --passkey-depths $depths --batch-size 8 --output-dir $run
 longrope export --model $model --factors $run/factors.json --results $run/results.json \
     --tokenized runs/pystdlib-eval --output-dir $run/model
+longrope report $run --output-dir $run/report

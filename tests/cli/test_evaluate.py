@@ -131,6 +131,17 @@ def test_names_of_tasks_are_checked_before_anything_is_loaded(capsys: pytest.Cap
     assert "needle_depths must be at least 1, got 0" in capsys.readouterr().err
 
 
+def test_standard_benchmarks_without_lm_eval_name_the_package(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.delitem(sys.modules, "longrope.evaluation.harness", raising=False)
+    command = [*arguments, "--lengths", "100", "--tasks", "standard", "--output-dir", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "pip install 'longrope[lm-eval]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def config(**changes: object) -> EvaluateConfig:
     return EvaluateConfig(model="m", tokenized="t", lengths=(9,), output_dir="o", **changes)  # type: ignore[arg-type]
 

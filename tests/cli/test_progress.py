@@ -160,6 +160,7 @@ def test_the_final_table_shares_out_all_tokens_and_the_seed_stands_beside_the_wi
     told = describe_result(result, rows)
     assert float(told["search perplexity"].split()[0]) <= float(told["best seed"].split()[0])
     assert "seed:yarn" in told["best seed"]
+    assert told["found by"] == next(row.origin for row in rows if row.genome == result.best.genome)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def finished(
     return command, folder / "run"
 
 
-def history(folder: Path) -> list[dict[str, object]]:
+def history(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) | {"seconds": None} for line in (folder / "history.jsonl").read_text().splitlines()]
 
 

@@ -1,5 +1,6 @@
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_forward_that_somebody_else_put_in_place_is_kept():
     def doubled(x):
         return 2 * x
 
-    layer.forward = doubled
+    layer.forward = doubled  # type: ignore[method-assign]
     with recomputed([layer]):
         assert torch.equal(layer(torch.ones(1)), torch.full((1,), 2.0))
     assert layer.forward is doubled
@@ -135,7 +136,13 @@ def test_dropout_of_the_training_stays_off(make_llama, random_data):
 @pytest.mark.parametrize("config", [Gemma2Config, Gemma3TextConfig, LlamaConfig])
 def test_other_families_and_attention_kernels_agree_with_differences(config, random_data):
     torch.manual_seed(0)
-    tiny = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 16}
+    tiny: dict[str, Any] = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "head_dim": 16,
+    }
     tiny |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 32, "sliding_window": 64}
     tiny |= {"initializer_range": 0.3}
     if config is LlamaConfig:
@@ -174,3 +181,17 @@ def test_a_loss_that_is_not_finite_is_an_error_and_no_number(llama, random_data,
     with install(llama) as installation:
         score = GradientObjective(perplexity(llama, installation, random_data.documents)).gradient(CANDIDATE, 0)
     assert score.nats is None and "nan" in str(score.error) and score.forwarded == 3 * LENGTH
+
+
+def test_a_pass_that_runs_out_of_memory_is_an_error_and_the_next_score_is_untouched(llama, random_data, monkeypatch):
+    with install(llama) as installation:
+        objective = GradientObjective(perplexity(llama, installation, random_data.documents))
+        (before,) = objective.score([CANDIDATE], 0)
+
+        def exhausted(*_: object, **__: object) -> torch.Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 2 TiB")
+
+        monkeypatch.setattr(gradients, "differentiable_token_nats", exhausted)
+        score = objective.gradient(CANDIDATE, 0)
+        assert score.nats is None and "tried to allocate 2 TiB" in (score.error or "")
+        assert objective.score([CANDIDATE], 0) == [before]

@@ -109,8 +109,8 @@ def test_many_items_are_tested_by_chance_flips_that_agree_with_the_t_test():
 
 def test_methods_that_do_not_differ_are_rarely_called_different():
     rng = np.random.default_rng(3)
-    alarms = sum(one.p < 0.05 for _ in range(200) for one in paired_differences(rng.normal(size=(2, 7)), seed=0))
-    assert alarms <= 20  # binomial(200, 0.05) is above 20 once in 400
+    found = [paired_differences(rng.normal(size=(2, 7)), seed=0)[0].p for _ in range(60)]
+    assert sum(p is not None and p < 0.05 for p in found) <= 9  # binomial(60, 0.05) is above 9 once in 1000
 
 
 def test_equal_scores_are_no_difference_and_one_item_is_no_test():
@@ -123,7 +123,7 @@ def test_equal_scores_are_no_difference_and_one_item_is_no_test():
         paired_differences(np.ones((2, 0)), seed=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.permutations(range(3)), st.integers(0, 5))
 def test_the_order_of_the_methods_decides_nothing_but_signs(order, seed):
     scores = np.random.default_rng(seed).normal(size=(3, 6))

@@ -161,6 +161,15 @@ def test_the_winner_is_set_beside_the_best_seed_of_its_own_documents():
     assert best_seed_on(rows, (0, 2)) is None
 
 
+def test_after_a_race_of_seeds_its_winner_is_what_others_are_compared_with():
+    rows = [
+        row(0, 1, 0, 4.0, 1, "seed:yarn"), row(0, 4, 0, 5.0, 1, "seed:ntk"),
+        row(1, 4, 1, 5.0, 1, "seed:ntk"), row(2, 2, 1, 4.5, 1, "mutation"),
+    ]  # fmt: skip
+    assert [one.seed_loss for one in generation_summaries(rows)] == [5.0, None, 5.0]
+    assert generation_summaries(rows)[0].best_loss == 4.0
+
+
 def test_a_search_without_seeds_is_compared_with_the_best_of_its_first_generation():
     rows = [row(0, 2, 0, 5.0, 1, "initial"), row(0, 3, 0, 4.0, 1, "initial"), row(1, 4, 0, 3.5, 1, "mutation")]
     assert [one.seed_loss for one in generation_summaries(rows)] == [4.0, 4.0]

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_points_that_cross_are_pooled_to_their_mean():
     assert all(a <= b for a, b in pairwise(descent.genome.steps))
 
 
-@pytest.mark.parametrize("failing", [2, 4])
+@pytest.mark.parametrize("failing", [3, 4])
 def test_a_failed_step_moves_nothing(failing: int):
     strategy = new()
     points: list[Genome] = []
@@ -181,6 +182,14 @@ def test_a_failed_step_moves_nothing(failing: int):
         failed = strategy.generation == failing
         strategy.tell([Evaluation(one, error="nan") if failed else scored(one) for one in requests])
     assert points[failing + 1] == points[failing] and points[failing + 2] != points[failing + 1]
+
+
+def test_a_first_step_that_fails_ends_the_search_with_its_reason():
+    strategy = new()
+    for _ in range(2):
+        strategy.tell([scored(request) for request in strategy.ask()])
+    with pytest.raises(RuntimeError, match="first gradient must not fail, got out of memory"):
+        strategy.tell([Evaluation(request, error="out of memory") for request in strategy.ask()])
 
 
 @pytest.mark.parametrize("generations", [1, 2, 4])
@@ -230,10 +239,12 @@ def test_an_objective_without_gradients_is_refused_by_name(tmp_path: Path):
     assert {row.generation for row in trace(tmp_path)} == {0, 1}  # type: ignore[attr-defined]
 
 
-def test_settings_out_of_range_are_refused():
-    for change in ({"learning_rate": 0.0}, {"beta1": 1.0}, {"beta2": -0.1}, {"num_iterations": 0}):
-        with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
-            GradientSettings(**change)
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", 0.0), ("beta1", 1.0), ("beta2", -0.1), ("num_iterations", 0)]
+)
+def test_settings_out_of_range_are_refused(name: str, value: Any):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        replace(GradientSettings(), **{name: value})
 
 
 def test_the_shipped_file_states_the_defaults():

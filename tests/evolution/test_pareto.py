@@ -133,7 +133,7 @@ def test_survivors_are_those_of_deap_s_nsga2():
 def test_a_tournament_is_won_by_who_dominates_then_by_who_stands_alone():
     worse, better, aside = front_of([(2.0, 2.0), (1.0, 1.0), (0.5, 3.0)])
     for point, distance in ((worse, 9.0), (better, 1.0), (aside, 2.0)):
-        point.fitness.crowding_dist = distance  # type: ignore[attr-defined]
+        point.fitness.crowding_dist = distance
     rng = np.random.default_rng(0)
     assert {tournament([worse, better], rng).genome for _ in range(50)} == {worse.genome, better.genome}
     wins = [tournament([worse, better], rng) is better for _ in range(400)]

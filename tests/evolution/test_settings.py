@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longrope.evolution import STRATEGIES, CmaSettings, PaperSettings, load_settings
+from longrope.evolution import STRATEGIES, CmaSettings, HybridSettings, PaperSettings, load_settings
 from longrope.evolution.settings import SETTINGS
 
 HYPERPARAMS = Path(__file__).parents[2] / "hyperparams"
@@ -34,6 +34,10 @@ def test_the_paper_s_file_states_every_default_and_nothing_else():
     path = HYPERPARAMS / "longrope.yaml"
     assert load_settings(path) == PaperSettings()
     assert set(yaml.safe_load(path.read_text())) == {field.name for field in fields(PaperSettings)} | {"strategy"}
+
+
+def test_the_default_s_file_states_the_defaults_of_its_strategy():
+    assert load_settings(HYPERPARAMS / "hybrid.yaml") == HybridSettings()
 
 
 @pytest.mark.parametrize("path", sorted(HYPERPARAMS.glob("*.yaml")), ids=lambda path: path.stem)

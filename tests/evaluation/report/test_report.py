@@ -3,6 +3,7 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from .synthetic import GEOMETRY, answers, losses, write_run
 SEARCH = SearchCurve(np.array([1e5, 2e5]), np.array([0.0, -0.1]), np.array([0.5, 0.1]))
 
 
-def small(folder: Path, **run: object) -> Evaluation:
+def small(folder: Path, **run: Any) -> Evaluation:
     records = {
         "perplexity": [r for name, mean in (("a", 1.0), ("b", 2.0)) for r in losses(name, "perplexity", 512, mean)]
     }
@@ -45,7 +46,7 @@ def test_every_kind_of_section_is_there(report_folder: Path):
 
 def test_every_figure_has_its_files_its_numbers_and_a_text_for_those_who_do_not_see_it(report_folder: Path):
     text = (report_folder / "report.md").read_text()
-    figures = dict(reversed(found) for found in re.findall(r"!\[(.*)\]\(figures/(.*)\.png\)", text))
+    figures = {name: alt for alt, name in re.findall(r"!\[(.*)\]\(figures/(.*)\.png\)", text)}
     files = {path.name for path in (report_folder / "figures").iterdir()}
     assert files == {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg", "csv")}
     assert set(figures) >= {

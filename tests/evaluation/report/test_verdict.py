@@ -29,6 +29,14 @@ def test_an_unproven_lead_is_not():
     text = verdict(two_methods(9.0, 10.0, 0.3), 2048)
     assert "not significantly better than the runner-up yarn" in text
     assert "corrected p = 0.30" in text
+    assert "can be proven" not in text
+
+
+def test_too_few_documents_to_prove_anything_are_named():
+    ranking = two_methods(9.0, 10.0, 0.125)
+    few = [one._replace(difference=one.difference._replace(n=4)) for one in ranking.contrasts]
+    text = verdict(Ranking(ranking.task, ranking.metric, ranking.standings, few), 2048)
+    assert text.endswith("With 4 documents or samples no difference between 2 methods can be proven.")
 
 
 def test_an_untested_lead_says_so():
