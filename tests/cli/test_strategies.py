@@ -15,9 +15,9 @@ from longrope.rope import load_factors
 
 SETTINGS = {
     "gradient": {"num_iterations": 4, "num_knots": 4, "windows_per_document": 2, "seed_windows": 1},
-    "pareto": {"population_size": 10, "num_iterations": 3, "short_documents": 2},
+    "pareto": {"population_size": 20, "num_iterations": 3, "short_documents": 2},
     "piecewise": {
-        "population_size": 8, "num_iterations": 3, "num_mutations": 4, "num_crossovers": 4, "num_parents": 4,
+        "population_size": 16, "num_iterations": 3, "num_mutations": 4, "num_crossovers": 4, "num_parents": 4,
     },
 }  # fmt: skip
 TARGET, ORIGINAL = 128, 32
