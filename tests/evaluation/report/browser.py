@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 from base64 import b64decode
@@ -21,6 +22,7 @@ OPTIONS = (
     "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
 )
+PATIENCE = 120
 MEASURE = """({
     width: document.documentElement.clientWidth,
     scrollWidth: document.documentElement.scrollWidth,
@@ -105,6 +107,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self.buffer:
+            assert select.select([self.back], [], [], PATIENCE)[0], f"Chromium said nothing for {PATIENCE} seconds"
             read = os.read(self.back, 1 << 20)
             assert read, "Chromium has ended"
             self.buffer += read
