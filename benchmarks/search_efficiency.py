@@ -1,10 +1,11 @@
 """What a search costs and brings: the paper's in full against the default at several budgets, on the same model.
 
-Cost is counted in scored tokens (a token through a forward pass is 1, through a backward pass 2 more) and in seconds of
-the objective. All results are judged on the same held-out documents, which no search saw. Every search runs through
-`longrope search` in a folder of its own; folders that are complete are read, so that a stopped benchmark goes on.
+Cost is counted in scored tokens (a token through a forward pass is 1, through a backward pass 2 more; a forward that is
+run again to save memory is not counted) and in seconds of the objective, which hold everything. All results are judged
+on the same held-out documents, which no search saw. Every search runs through `longrope search` in a folder of its own;
+folders that are complete are read, so that a stopped benchmark goes on.
 
-Example: python benchmarks/search_efficiency.py --target-length 2048 --output-dir runs/efficiency/8x \
+Example: python benchmarks/search_efficiency.py --target-length 2048 --output-dir runs/efficiency/8x
 --report benchmarks/reports/search_efficiency_8x
 """
 
@@ -14,9 +15,9 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from longrope.evaluation.model import load_model
 from longrope.evaluation.objective import PerplexityObjective
 from longrope.evaluation.results import git_commit, model_fingerprint, versions
 from longrope.evaluation.tokenized import TokenizedDocuments, load_tokenized
-from longrope.evolution import Genome, Space
+from longrope.evolution import Genome, Settings, Space, load_settings
 from longrope.evolution.journal import HistoryRow, read_history
 from longrope.hyperparams import preset
 from longrope.rope import Installation, RescaleFactors, build_method, install, load_factors
@@ -68,11 +69,13 @@ class Run:
 class HeldOut:
     """Losses on documents that no search saw, in float32, remembered on disk."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, searched: Collection[str]) -> None:
         self.model, _ = load_model(args.model, "float32")
         self.model_id = args.model
         self.installation: Installation = install(self.model).__enter__()
-        self.data: TokenizedDocuments = load_tokenized(args.eval_tokens, args.target_length, args.eval_samples)
+        self.data: TokenizedDocuments = load_tokenized(
+            args.eval_tokens, args.target_length, args.eval_samples, exclude=searched
+        )
         self.objective = PerplexityObjective(
             self.model, self.installation, self.data.documents, args.target_length, batch_size=2
         )
@@ -108,14 +111,15 @@ def main() -> None:
         for share in args.shares
     ]
     ablated = [ablation(args, name, seed, paper_tokens[seed]) for seed in args.ablation_seeds for name in args.ablate]
-    heldout = HeldOut(args)
+    runs = [*papers, *defaults, *ablated]
+    heldout = HeldOut(args, searched=set().union(*(run.factors.searched_documents for run in runs)))
     report = {
         "what": __doc__,
         "target_length": args.target_length,
         "baselines": {name: heldout.perplexity(baseline(name, heldout, args)) for name in BASELINES},
         "seeds": [seed_report(run, defaults, heldout, args) for run in papers],
         "ablation": ablation_report(ablated, defaults, heldout, args),
-        "provenance": provenance(heldout, args, [*papers, *defaults, *ablated]),
+        "provenance": provenance(heldout, args, runs),
     }
     report |= summary(report["seeds"])
     write(report, args.report)
@@ -131,7 +135,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.02, 0.05, 1.0], help="of the paper's cost")
     parser.add_argument("--ablate", nargs="*", default=list(ABLATIONS), help="ingredients to leave out")
-    parser.add_argument("--ablation-seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--ablation-seeds", type=int, nargs="*", help="some of the seeds (default: all)")
     parser.add_argument("--ablation-share", type=float, default=0.05)
     parser.add_argument("--paper-samples", type=int, default=5, help="search documents of the paper's algorithm")
     parser.add_argument("--samples", type=int, default=64, help="search documents of the default")
@@ -139,7 +143,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16", help="of the searches; held-out losses are in float32")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/efficiency/8x"))
     parser.add_argument("--report", type=Path, default=Path("benchmarks/reports/search_efficiency_8x"))
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.ablation_seeds = args.seeds if args.ablation_seeds is None else args.ablation_seeds
+    if unknown := set(args.ablation_seeds) - set(args.seeds):
+        parser.error(f"--ablation-seeds must be among --seeds {args.seeds}, got {sorted(unknown)}")
+    return args
 
 
 def search(
@@ -155,7 +163,21 @@ def search(
         command += ["--max-scored-tokens", str(tokens)] if tokens else []
         print(f"{kind}, seed {seed}", flush=True)
         subprocess.run(command, check=True)
+    check(run, args, load_settings(preset(hyper_params)), samples)
     return run
+
+
+def check(run: Run, args: argparse.Namespace, settings: Settings, samples: int) -> None:
+    """Raise ValueError if a folder holds a search with other options than those of now."""
+    recorded = run.factors.provenance
+    found = {**recorded["hyper_params"], **{name: recorded["search"][name] for name in ("model", "seed", "samples")}}
+    wanted = {**asdict(settings), "model": args.model, "seed": run.seed, "samples": samples}
+    for name in (found.keys() & wanted.keys()) - {"num_scores"}:  # which the budget decides
+        if json.dumps(found[name]) != json.dumps(wanted[name]):
+            raise ValueError(
+                f"{run.folder} must hold a search with {name} = {wanted[name]}, got {found[name]}; choose another "
+                "--output-dir or remove it"
+            )
 
 
 def ablation(args: argparse.Namespace, name: str, seed: int, paper_tokens: int) -> Run:
@@ -184,12 +206,17 @@ def baseline(name: str, heldout: HeldOut, args: argparse.Namespace) -> RescaleFa
 
 
 def seed_report(paper: Run, defaults: Sequence[Run], heldout: HeldOut, args: argparse.Namespace) -> dict[str, Any]:
-    """Return everything of one seed: both curves, and what the bars are about."""
+    """Return everything of one seed: both curves, and what the bars are about.
+
+    `token_ratio` is of the cheapest budget that is as good as the paper's result with all larger ones; it is known no
+    finer than `--shares`.
+    """
     paper_curve = trajectory(paper, heldout, args)
     default_curve = [point(run, heldout) for run in defaults if run.seed == paper.seed]
     last = paper_curve[-1]
-    reached = [p for p in default_curve if p["heldout_ppl"] <= last["heldout_ppl"]]
-    cheapest = min(reached, key=lambda p: p["scored_tokens"], default=None)
+    dearer = sorted(default_curve, key=lambda p: -p["scored_tokens"])
+    reached = list(takewhile(lambda p: p["heldout_ppl"] <= last["heldout_ppl"], dearer))
+    cheapest = reached[-1] if reached else None
     equal = max(default_curve, key=lambda p: p["budget_share"])
     return {
         "seed": paper.seed,

@@ -20,8 +20,8 @@ class TokenizeConfig:
     save_tokenized: str
     """Folder to write."""
     dataset: str = "emozilla/pg19"
-    """`pystdlib` (source code of the running Python), a folder or file (.txt, .py, .tex, .md, .jsonl, .parquet), or a
-    hub id, read by streaming."""
+    """`pystdlib` (source code of the running Python), `pg19`, `proof-pile`, `govreport`, a folder or file (.txt, .py,
+    .tex, .md, .jsonl, .parquet), or a hub id, read by streaming."""
     split: str | None = None
     """Split: train, search or eval of `pystdlib`; of a hub dataset its own names (default: validation)."""
     subset: str | None = None
@@ -50,7 +50,8 @@ class SearchConfig:
     output_dir: str
     """Run folder: config.yaml, history.jsonl, checkpoint.json and, at the end, factors.json and factors.csv."""
     hyper_params: str = "hybrid"
-    """Preset (hybrid, longrope for the paper's search, tiny) or a file: YAML, or the official JSON."""
+    """Preset (hybrid, longrope for the paper's search, longrope2, gradient, cma, pareto, piecewise, needle, tiny) or a
+    file: YAML, or the official JSON."""
     max_scored_tokens: int | None = None
     """Stop in time to have sent at most this many tokens through the model (default: as the hyper-parameters say)."""
     max_hours: float | None = None

@@ -1,6 +1,7 @@
 """Where a search begins: baselines and the user's factors, on the grid of the space."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,15 +17,15 @@ from .configs import SearchConfig
 def build_seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:
     """Return PI, NTK, YaRN (LongRoPE Algorithm 1) and the user's factors on the grid of the space.
 
-    Where the attention factor is searched, each comes with its own and with that of the policy, and Llama 3's joins in:
-    the search is to begin at the best of the baselines.
+    Where the attention factor is searched, each comes with its own and with that of the policy, and Llama 3's and some
+    ramps of NTK-by-parts with that of the policy join in: the search is to begin at the best of the baselines.
     """
     methods: dict[str, Method] = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
+    ramps: dict[str, Method] = {}
     if space.search_attention:
         methods["llama3"] = Llama3(space.scale)
-        for low, high in ((1, 16), (1 / space.scale**0.5, 4), (1 / space.scale**0.5, 16), (1 / space.scale, 4)):
-            methods[f"ntk-by-parts:alpha={low:.3g},beta={high:g}"] = NTKByParts(space.scale, alpha=low, beta=high)
-    factors = {name: method.factors(geometry) for name, method in methods.items()}
+        ramps = {f"ntk-by-parts:alpha={low:.3g},beta={high:g}": ramp for low, high, ramp in _ramps(space.scale)}
+    factors = {name: method.factors(geometry) for name, method in (methods | ramps).items()}
     for path in config.init_factors:
         factors[path] = initial_factors(path, config, geometry, space)
     if not space.search_attention:
@@ -32,13 +33,18 @@ def build_seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> d
     policy = attention_policy(config, geometry, space)
     seeds: dict[str, Genome] = {}
     for name, one in factors.items():
-        own = one.attention_factor / geometry.attention_factor
-        variants = ((name, own), (f"{name}+attention", policy))
-        for label, attention_factor in variants[name.startswith("ntk-by-parts") :]:
+        own = {} if name in ramps else {name: one.attention_factor / geometry.attention_factor}
+        for label, attention_factor in {**own, f"{name}+attention": policy}.items():
             genome = space.encode(one.lambdas, one.start_tokens, attention_factor)
             if genome not in seeds.values():
                 seeds[label] = genome
     return seeds
+
+
+def _ramps(scale: float) -> Iterator[tuple[float, float, Method]]:
+    """Yield ramps that end between the original and the target length, where the plain baselines end at the original."""
+    for low, high in ((1, 16), (1 / scale**0.5, 4), (1 / scale**0.5, 16), (1 / scale, 4)):
+        yield low, high, NTKByParts(scale, alpha=low, beta=high)
 
 
 def initial_factors(source: str, config: SearchConfig, geometry: RopeGeometry, space: Space) -> RescaleFactors:

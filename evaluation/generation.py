@@ -45,9 +45,9 @@ def greedy(
     for _ in range(num_tokens):
         output = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits, cache = output.logits[:, -1], output.past_key_values
-        finite = logits.isfinite().all(dim=-1)
+        usable = logits.isfinite().all(dim=-1, keepdim=True) | ended  # what follows the end of an answer counts not
         step = torch.where(ended, step[:, -1:], logits.argmax(dim=-1, keepdim=True))
-        tokens.append(torch.where(finite[:, None], step, NOT_FINITE))
+        tokens.append(torch.where(usable, step, NOT_FINITE))
         ended |= torch.isin(step, last)
         if bool(ended.all()):
             break

@@ -134,7 +134,7 @@ class HybridSettings(Settings):
     largest_step: float = 0.07
     """Largest step of a descent, as a share of that range, above 0 to 1."""
     beta2: float = 0.95
-    """Decay of the squared gradient of the descent, above 0 to 1."""
+    """Decay of the squared gradient of the descent, at least 0 and below 1."""
     sigma_decay: float = 0.5
     """Factor of sigma from one turn of an evolution strategy to its next, above 0 to 1."""
     min_generations: int = 8
@@ -172,7 +172,15 @@ class HybridSettings(Settings):
         super().__post_init__()
         _check_whole(self, num_scores=1, turn_scores=1, population_size=4, num_knots=2, num_fine_knots=2)
         _check_whole(self, min_generations=1, num_mutations=0, num_crossovers=0, max_attempts=1, race_rounds=2)
-        _check_whole(self, duel_windows=2, min_duel_windows=2, patience=1, selection_windows=1, num_finalists=2)
+        _check_whole(
+            self,
+            num_descent_knots=2,
+            duel_windows=2,
+            min_duel_windows=2,
+            patience=1,
+            selection_windows=1,
+            num_finalists=2,
+        )
         for name in (
             "turn_share",
             "largest_step",
@@ -184,7 +192,15 @@ class HybridSettings(Settings):
             _check_share(self, name)
         for name in ("selection_share", "selection_budget"):
             _check_share(self, name)
+        _check_decay(self, "beta2")
         _check_sigma(self.sigma)
+        if not 0 < self.descent_travel < float("inf"):
+            raise ValueError(f"descent_travel must be finite and above 0, got {self.descent_travel}; try 1.1")
+        if self.min_duel_windows > self.duel_windows:
+            raise ValueError(
+                f"min_duel_windows must be at most duel_windows ({self.duel_windows}), got {self.min_duel_windows}; "
+                "lower it or raise duel_windows"
+            )
 
 
 @dataclass(frozen=True)
@@ -269,8 +285,7 @@ class GradientSettings(Settings):
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}; try 0.05")
         for name in ("beta1", "beta2"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {value}; Adam's own are 0.9 and 0.999")
+            _check_decay(self, name)
 
 
 @dataclass(frozen=True)
@@ -330,6 +345,11 @@ def _check_parents(num_parents: int, population_size: int) -> None:
 def _check_sigma(sigma: float) -> None:
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma must be finite and above 0, got {sigma}; 0.1 changes lambda by about 10 %")
+
+
+def _check_decay(settings: Settings, name: str) -> None:
+    if not 0 <= (value := getattr(settings, name)) < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}; Adam's own are 0.9 and 0.999")
 
 
 def _check_share(settings: Settings, name: str) -> None:

@@ -106,11 +106,12 @@ def draw_positions(curves: Sequence[PositionCurve], original_length: int | None,
     """Draw the loss by position in the context with 95 % intervals."""
     with chart(path, title) as axes:
         for one, (color, _) in zip(curves, styles(), strict=False):
-            centers = (one.edges[:-1] + one.edges[1:]) / 2
+            centers = np.sqrt(np.maximum(one.edges[:-1], 1) * one.edges[1:])
             axes.plot(centers, one.losses, color=color, linewidth=1.2, label=one.method)
             axes.fill_between(centers, one.lows, one.highs, color=color, alpha=0.12, linewidth=0)
         if original_length is not None:
             mark_trained(axes, original_length)
+        axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(short_count))
         axes.set_xlabel("position in the context, tokens")
         axes.set_ylabel("nats per token")

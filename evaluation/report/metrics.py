@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from ..results import ResultRow
 
-LOWER_IS_BETTER = frozenset({"token_weighted", "document_weighted", "longppl"})
+LOWER_IS_BETTER = frozenset({"token_weighted", "document_weighted", "window_weighted", "longppl"})
 """Beside everything with `perplexity` in its name; of all other metrics, shares from 0 to 1, more is better."""
 SUITES = {"ruler": "RULER", "longbench": "LongBench"}
 """Tasks `NAME_x` that are reported together, with the rows of a task `NAME` for their averages."""
 TASKS = {
     "perplexity": "Perplexity",
+    "perplexity_sliding": "Sliding-window perplexity",
     "longppl": "LongPPL",
     "passkey": "Pass key retrieval",
     "passkey_hard": "Hard pass key retrieval",
@@ -23,6 +24,7 @@ TASKS = {
 METRICS = {
     "token_weighted": "perplexity",
     "document_weighted": "perplexity, all documents alike",
+    "window_weighted": "perplexity, all windows alike",
     "longppl": "LongPPL",
     "mean": "mean score",
 }

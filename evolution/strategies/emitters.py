@@ -19,6 +19,9 @@ from .explorer import Explorer
 from .gradient import Adam, Descent, mean_gradient
 from .windows import Deck
 
+BETA1 = 0.9
+"""Decay of Adam's mean gradient, as its authors have it (arXiv 1412.6980)."""
+
 Proposal = Generator[list[Request], Sequence[Evaluation], Genome | None]
 
 
@@ -77,7 +80,8 @@ class SmoothEmitter(Emitter):
 class DescentEmitter(Emitter):
     """Adam on the gradient, each step on fresh windows; its proposal is the average of the later points.
 
-    Steps shrink linearly to nothing. Together they lead a share of the range of log lambda, whatever their number.
+    Steps shrink linearly to nothing. Together they lead a share of the range of log lambda, whatever their number, as
+    long as none is larger than `largest_step`.
     """
 
     def propose(self, incumbents: Sequence[Genome], num_scores: int) -> Proposal:
@@ -87,15 +91,16 @@ class DescentEmitter(Emitter):
             return None
         span = math.log(self.space.upper / self.space.lower)
         share = 2 * settings.descent_travel * settings.sigma_decay**self.turns / num_steps
-        adam = Adam(span * min(share, settings.largest_step), 0.9, settings.beta2)
+        adam = Adam(span * min(share, settings.largest_step), BETA1, settings.beta2)
         num_knots = min(settings.num_descent_knots, self.space.num_pairs)
         descent = Descent(self.space, incumbents[-1], num_knots, adam)
         for number in range(num_steps):
             windows = self.deck.draw(self.num_windows)
             (evaluation,) = yield [Request(descent.genome, windows, self.name, gradient=True)]
-            if evaluation.failed:
+            if not evaluation.failed:
+                descent.step(*mean_gradient(evaluation), share=1 - number / num_steps)
+            elif not descent.num_steps:
                 return None
-            descent.step(*mean_gradient(evaluation), share=1 - number / num_steps)
         return descent.average(settings.averaged_share)
 
 

@@ -26,11 +26,11 @@ Plan = Generator[list[Request], Sequence[Evaluation], None]
 class HybridStrategy(ReplayStrategy):
     """From the best baseline to its neighbourhood, under a budget of scores (one candidate on one window each).
 
-    1. Seeds race: all on one window, the better half on two more, and so on. The winner is the first incumbent.
+    1. Seeds race: all on one window, the better half on another, and so on. The winner is the first incumbent.
     2. Emitters take turns. Each proposes one genome at a known cost; a duel on fresh windows decides whether it is the
        new incumbent. Who gained most per score in its last turn goes next, after everyone had a first turn.
-    3. Selection: the best seed and the last incumbents on windows of documents that the search never saw. The lowest
-       loss there wins, so the result is never worse there than that seed.
+    3. Selection: the winner of the race and the last incumbents on windows of documents that the search never saw. The
+       lowest loss there wins, so the result is never worse there than that seed.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class HybridStrategy(ReplayStrategy):
             emitter.credit(gain, before - self._left)
 
     def _duel(self, challenger: Genome, origin: str) -> Generator[list[Request], Sequence[Evaluation], float]:
-        """Let the better of incumbent and challenger be the incumbent; return a sure gain, else 0."""
+        """Let the better of incumbent and challenger be the incumbent; return a likely gain, else 0."""
         settings, incumbent = self._settings, self._incumbents[-1]
         if challenger == incumbent:
             return 0.0
@@ -162,6 +162,13 @@ class HybridStrategy(ReplayStrategy):
 
     def _selection(self) -> list[Request]:
         seeds, found = self._incumbents[:1], self._incumbents[:0:-1]
-        finalists = (seeds + found)[: self._settings.num_finalists] or list(self._names)
+        finalists = ((seeds + found) or self._latest_best())[: self._settings.num_finalists]
         origins = {genome: self._names.get(genome, "incumbent") for genome in finalists}
         return unique([Request(genome, self._selection_windows, origin) for genome, origin in origins.items()])
+
+    def _latest_best(self) -> list[Genome]:
+        """Return who is left in a race that was ended early, best first; all seeds before it began."""
+        if not self._told:
+            return list(self._names)
+        ranked = sorted(self._told[-1], key=loss_or_infinity)
+        return [evaluation.genome for evaluation in ranked]

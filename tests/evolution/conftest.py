@@ -53,6 +53,7 @@ SETTINGS: dict[str, Settings] = {
         turn_scores=24,
         race_rounds=3,
         duel_windows=3,
+        min_duel_windows=2,
     ),
     "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3, windows_per_document=2),
     "piecewise": PiecewiseSettings(
