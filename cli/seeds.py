@@ -42,7 +42,7 @@ def build_seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> d
 
 
 def _ramps(scale: float) -> Iterator[tuple[float, float, Method]]:
-    """Yield ramps that end between the original and the target length, where the plain baselines end at the original."""
+    """Yield ramps that end between the original and the target length; the plain baselines end at the original."""
     for low, high in ((1, 16), (1 / scale**0.5, 4), (1 / scale**0.5, 16), (1 / scale, 4)):
         yield low, high, NTKByParts(scale, alpha=low, beta=high)
 

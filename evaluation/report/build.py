@@ -122,8 +122,10 @@ def _facts(evaluation: Evaluation) -> str:
     span = f"{lengths[0]:,} tokens" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,} tokens"
     original = _original_length(evaluation)
     trained = "" if original is None else f" trained on {original:,} tokens"
-    n = next(row.n for row in rows)
-    return f"{evaluation.provenances[0]['model']['id']}{trained}: {methods} methods at {span}, {n} documents or samples"
+    counts = sorted({row.n for row in rows})
+    items = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    model = evaluation.provenances[0]["model"]["id"]
+    return f"{model}{trained}: {methods} methods at {span}, {items} documents or samples a number"
 
 
 def _factors(evaluation: Evaluation) -> dict[str, RescaleFactors]:

@@ -17,6 +17,8 @@ from .numbers import Array, DepthMap, Grid
 DARK_BELOW = 0.55
 """Letters are white on cells of less luminance than this."""
 MAX_MAP_COLUMNS = 2
+LEAST_SPAN = 2
+"""Darkest over lightest perplexity, at least: smaller differences should look small."""
 
 
 def draw_grid(grid: Grid, metric: str, path: Path, title: str, x_label: str) -> None:
@@ -25,7 +27,7 @@ def draw_grid(grid: Grid, metric: str, path: Path, title: str, x_label: str) -> 
         axes = drawn.add_subplot()
         lowest = lower_is_better(metric)
         finite = grid.values[np.isfinite(grid.values)]
-        norm = LogNorm(finite.min(), max(finite.max(), 1.001 * finite.min())) if lowest else Normalize(0, 1)
+        norm = LogNorm(finite.min(), max(finite.max(), LEAST_SPAN * finite.min())) if lowest else Normalize(0, 1)
         image = _cells(axes, grid, grid.values, COLOR_MAP + "_r" * lowest, norm)
         _write(axes, image, grid, [[_short(metric, value) for value in line] for line in grid.values.tolist()])
         axes.set_xlabel(x_label)

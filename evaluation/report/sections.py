@@ -258,6 +258,8 @@ def _by_length(rows: Sequence[ResultRow], task: str, metric: str, original_lengt
     found, title = curves(rows, task, metric), f"{task_title(task)} by context length"
     draw = draw_perplexity if lower_is_better(metric) else draw_accuracy
     label, grid = metric_label(metric), grid_by_length(rows, task, metric)
+    if len(grid.column_labels) == 1:  # the table says it all
+        return []
     return [
         Picture(
             f"{task}-by-length",
