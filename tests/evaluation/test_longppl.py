@@ -2,6 +2,7 @@ import json
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,10 @@ def test_key_tokens_are_found_once_per_evaluator_rule_and_data(llama, random_dat
     first = load()
     assert load(evaluator=never) == first
     changed = replace(random_data, documents=random_data.documents[:3])
-    for other in ({"data": changed}, {"length": 40}, {"rule": replace(LOW, alpha=0.5)}, {"identity": "another"}):
+    others: list[dict[str, Any]] = [
+        {"data": changed}, {"length": 40}, {"rule": replace(LOW, alpha=0.5)}, {"identity": "another"},
+    ]  # fmt: skip
+    for other in others:
         with pytest.raises(AssertionError, match="asked again"):
             load(**other, evaluator=never)
     (path,) = tmp_path.glob("key_tokens-*.json")

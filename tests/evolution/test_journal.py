@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from longrope.evolution import RunFolder, read_history
+from longrope.rope import RescaleFactors
 
-from .conftest import Killed, ToyObjective, build, new_strategy, run_toy, trace
+from .conftest import Killed, ToyObjective, ToyScore, build, new_strategy, run_toy, trace
 
 CONFIG = {"strategy": "paper", "seed": 7}
 
@@ -50,7 +51,12 @@ def test_rows_say_what_went_through_the_model_even_where_the_score_failed(tmp_pa
     objective = ToyObjective()
     failing = tuple(build(first).lambdas)
     score = objective._one
-    objective._one = lambda c, d: replace(score(c, d), error="nan") if tuple(c.lambdas) == failing else score(c, d)
+
+    def one(candidate: RescaleFactors, document: int) -> ToyScore:
+        found = score(candidate, document)
+        return replace(found, error="nan") if tuple(candidate.lambdas) == failing else found
+
+    objective._one = one
     result = run_toy("paper", tmp_path, objective)
     rows, _ = read_history(tmp_path / "history.jsonl")
     assert {(row.error, row.tokens, row.forwarded) for row in rows} == {("nan", 0, 10), (None, 9, 10)}
