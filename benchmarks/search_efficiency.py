@@ -108,7 +108,7 @@ def main() -> None:
     defaults = [
         search(args, f"default-{share}", seed, "hybrid", samples=args.samples, tokens=round(paper_tokens[seed] * share))
         for seed in args.seeds
-        for share in args.shares
+        for share in [*args.shares, *([1.0] if seed in args.equal_cost_seeds else [])]
     ]
     ablated = [ablation(args, name, seed, paper_tokens[seed]) for seed in args.ablation_seeds for name in args.ablate]
     runs = [*papers, *defaults, *ablated]
@@ -133,7 +133,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--eval-tokens", default="runs/pystdlib-eval", help="of longrope tokenize")
     parser.add_argument("--target-length", type=int, default=2048)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.02, 0.05, 1.0], help="of the paper's cost")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.02, 0.05], help="of the paper's cost")
+    parser.add_argument("--equal-cost-seeds", type=int, nargs="*", help="seeds of the whole cost, too (default: all)")
     parser.add_argument("--ablate", nargs="*", default=list(ABLATIONS), help="ingredients to leave out")
     parser.add_argument("--ablation-seeds", type=int, nargs="*", help="some of the seeds (default: all)")
     parser.add_argument("--ablation-share", type=float, default=0.05)
@@ -144,9 +145,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/efficiency/8x"))
     parser.add_argument("--report", type=Path, default=Path("benchmarks/reports/search_efficiency_8x"))
     args = parser.parse_args()
-    args.ablation_seeds = args.seeds if args.ablation_seeds is None else args.ablation_seeds
-    if unknown := set(args.ablation_seeds) - set(args.seeds):
-        parser.error(f"--ablation-seeds must be among --seeds {args.seeds}, got {sorted(unknown)}")
+    for name in ("ablation_seeds", "equal_cost_seeds"):
+        chosen = getattr(args, name)
+        setattr(args, name, args.seeds if chosen is None else chosen)
+        if unknown := set(getattr(args, name)) - set(args.seeds):
+            parser.error(f"--{name.replace('_', '-')} must be among --seeds {args.seeds}, got {sorted(unknown)}")
     return args
 
 
@@ -302,12 +305,13 @@ def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the medians; a seed that never reached the paper's result makes its ratio infinite."""
     ratios = [math.inf if seed["token_ratio"] is None else seed["token_ratio"] for seed in seeds]
     median = statistics.median(ratios)
-    equal = [seed["heldout_ppl_default_at_equal_cost"] for seed in seeds]
+    equal = [ppl for seed in seeds if (ppl := seed["heldout_ppl_default_at_equal_cost"]) is not None]
     return {
         "token_ratio": {seed["seed"]: seed["token_ratio"] for seed in seeds},
         "token_ratio_median": median if math.isfinite(median) else None,
         "heldout_ppl_paper": statistics.median(seed["heldout_ppl_paper"] for seed in seeds),
-        "heldout_ppl_default_at_equal_cost": None if None in equal else statistics.median(equal),
+        "heldout_ppl_default_at_equal_cost": statistics.median(equal) if equal else None,
+        "seeds_at_equal_cost": len(equal),
     }
 
 

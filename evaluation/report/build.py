@@ -125,7 +125,7 @@ def _facts(evaluation: Evaluation) -> str:
     counts = sorted({row.n for row in rows})
     items = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     model = evaluation.provenances[0]["model"]["id"]
-    return f"{model}{trained}: {methods} methods at {span}, {items} documents or samples a number"
+    return f"{model}{trained}: {methods} methods at {span}, {items} documents or samples behind each number"
 
 
 def _factors(evaluation: Evaluation) -> dict[str, RescaleFactors]:

@@ -3,4 +3,4 @@
 # Further options go to `longrope search`. See settings.sh for what can be set.
 source "$(dirname "$0")/settings.sh"
 longrope search --model "$MODEL" --tokenized "$(tokens_of "$DATA")" --target-length "$TARGET_LENGTH" \
-    --samples 5 --hyper-params "$HYPER_PARAMS" --output-dir "$OUTPUT" --resume "$@"
+    --samples "$SAMPLES" --hyper-params "$HYPER_PARAMS" --output-dir "$OUTPUT" --resume "$@"

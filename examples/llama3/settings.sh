@@ -10,6 +10,7 @@ DATA=${DATA:-data/pg19-validation-llama3}
 EVAL_DATA=${EVAL_DATA:-$DATA}
 # Settings of the search: hybrid (1/20 of the paper's scores), longrope (the paper), longrope2, or a file.
 HYPER_PARAMS=${HYPER_PARAMS:-hybrid}
+SAMPLES=${SAMPLES:-5} # search documents; more cost nothing and make the result hold elsewhere, but leave ten to evaluate on
 length_of='import sys, transformers; print(transformers.AutoConfig.from_pretrained(sys.argv[1]).max_position_embeddings)'
 TARGET_LENGTH=${TARGET_LENGTH:-$((16 * $(python -c "$length_of" "$MODEL")))} # Llama-3-8B: 8k to 128k
 OUTPUT=${OUTPUT:-runs/$(basename "$MODEL")-$TARGET_LENGTH}
