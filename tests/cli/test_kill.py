@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "turn_scores": 20,
         "race_rounds": 2,
         "duel_windows": 2,
+        "min_duel_windows": 2,
         "selection_windows": 2,
         "num_finalists": 2,
     },
