@@ -14,6 +14,7 @@ from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perple
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
 from ..evaluation.results import LeftOut, ResultRow, provenance, read_results, write_results
+from ..evaluation.ruler.means import ruler_means
 from ..evaluation.tokenized import check_tokenizer, load_tokenized
 from ..evolution import search_curve
 from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
@@ -42,6 +43,7 @@ def run(config: EvaluateConfig) -> None:
     compared = compare(model, methods, config.lengths, tasks, folder, origin, config.original_length)
     keys = {name: method_key(method) for name, method in methods.items()}
     collected = collect(read_cells(folder), origin, protocols, keys)
+    collected.results.rows.extend(ruler_means(collected.results.rows))
     missing = [LeftOut(task, max(config.lengths), reason) for task, reason in missing_data(config).items()]
     left_out = _write(folder, collected, compared.left_out + missing, [*protocols, *missing_data(config)])
     _draw(config, collected.results.rows, methods, geometry, folder)
