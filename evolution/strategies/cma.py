@@ -10,10 +10,10 @@ from ..settings import CmaSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_seeds
 from .explorer import Explorer
-from .replay import ReplayStrategy, best_of, unique
+from .replay import CountedStrategy, best_of, unique
 
 
-class CmaStrategy(ReplayStrategy):
+class CmaStrategy(CountedStrategy):
     """Covariance-matrix adaptation in smooth coordinates around the best seed.
 
     1. Generation 0 scores the seeds; the best becomes the origin of the coordinates.
@@ -48,21 +48,8 @@ class CmaStrategy(ReplayStrategy):
         self._explorer: Explorer | None = None
 
     @property
-    def num_generations(self) -> int:
-        return self._last + 1
-
-    @property
     def num_final_scores(self) -> int:
         return 3 * self._num_documents
-
-    @property
-    def done(self) -> bool:
-        return self.generation > self._last
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The best of the latest generation: losses of different generations are of different documents."""
-        return best_of(self._told[-1]) if self._told else None
 
     @property
     def _last(self) -> int:

@@ -12,7 +12,7 @@ from ..coordinates import ATTENTION_SHARE, knot_positions
 from ..settings import GradientSettings
 from ..space import ATTENTION_RESOLUTION, Genome, Space
 from .base import Evaluation, Request, check_seeds
-from .replay import ReplayStrategy, best_of, unique
+from .replay import CountedStrategy, best_of, unique
 from .windows import Deck
 
 EPSILON = 1e-12
@@ -100,7 +100,7 @@ class Descent:
         return np.append(knots, np.clip(point[-1], *(bounds - self._log_attention) / ATTENTION_SHARE))
 
 
-class GradientStrategy(ReplayStrategy):
+class GradientStrategy(CountedStrategy):
     """Adam from the best seed, each step on fresh windows.
 
     1. Generation 0 scores the seeds on a few windows.
@@ -129,21 +129,8 @@ class GradientStrategy(ReplayStrategy):
         self._descent: Descent | None = None
 
     @property
-    def num_generations(self) -> int:
-        return self._last + 1
-
-    @property
     def num_final_scores(self) -> int:
         return 3 * self._num_documents
-
-    @property
-    def done(self) -> bool:
-        return self.generation > self._last
-
-    @property
-    def best(self) -> Evaluation | None:
-        """The best of the latest generation: losses of different generations are of different documents."""
-        return best_of(self._told[-1]) if self._told else None
 
     @property
     def _last(self) -> int:

@@ -89,6 +89,28 @@ class ReplayStrategy(ABC):
             self.finish()
 
 
+class CountedStrategy(ReplayStrategy):
+    """A replayed strategy whose number of generations is known; the last one scores the finalists."""
+
+    @property
+    @abstractmethod
+    def _last(self) -> int:
+        """Number of the last generation, from 0."""
+
+    @property
+    def num_generations(self) -> int:
+        return self._last + 1
+
+    @property
+    def done(self) -> bool:
+        return self.generation > self._last
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best of the latest generation: losses of different generations are of different documents."""
+        return best_of(self._told[-1]) if self._told else None
+
+
 def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:
     """Return the evaluation of the lowest loss that did not fail, None if all failed."""
     return min((one for one in evaluations if not one.failed), key=lambda one: one.loss, default=None)
