@@ -1,29 +1,16 @@
-"""Documents for search and evaluation: presets, hub datasets, local files, and the embedded `pystdlib` corpus.
+"""Documents for search and evaluation: presets, hub datasets, local files, and the embedded `python-packages`.
 
 One document is one long text (a book, a source file). Nothing here knows of models; tokens are made in
 `tokenized.py`. Presets name corpora of long-context papers where they can be read without running code of theirs.
 """
 
-import hashlib
 import json
-import sysconfig
-import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PYSTDLIB = "pystdlib"
-PYSTDLIB_SPLITS = {"train": range(70), "search": range(70, 85), "eval": range(85, 100)}
-"""Percentiles of the module-name hash that belong to each split of `pystdlib`."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text and the name it is reported under."""
-
-    name: str
-    text: str
-
+from .document import Document
+from .packages import PACKAGES, read_packages
 
 @dataclass(frozen=True)
 class Preset:
@@ -67,10 +54,10 @@ def read_documents(
     """Yield the documents of a dataset, in a fixed order.
 
     Args:
-        dataset: `pystdlib`; a name of `PRESETS`, e.g. `pg19`; a folder of `.txt`, `.py`, `.tex`, `.md`, `.jsonl` or
+        dataset: `python-packages`; a name of `PRESETS`, e.g. `pg19`; a folder of `.txt`, `.py`, `.tex`, `.md`, `.jsonl` or
             `.parquet` files; one such file; or the id of a dataset on the Hugging Face hub, e.g. `emozilla/pg19`,
             read by streaming.
-        split: for `pystdlib` one of train, search, eval (None: all of it); for the hub the split's name
+        split: for `python-packages` one of train, search, eval (None: all of it); for the hub the split's name
             (default `validation`, of a preset `test`); local files have no splits.
         feature: column that holds the text in `.jsonl`, `.parquet` and hub datasets; a preset has its own.
         subset: configuration name of a hub dataset.
@@ -78,10 +65,8 @@ def read_documents(
     Raises:
         ValueError: the dataset does not exist, is empty of readable files, or the split is unknown.
     """
-    if dataset == PYSTDLIB:
-        if split is not None and split not in PYSTDLIB_SPLITS:
-            raise ValueError(f"split of pystdlib must be one of {', '.join(PYSTDLIB_SPLITS)}, got {split!r}")
-        return _read_pystdlib(split)
+    if dataset == PACKAGES:
+        return read_packages(split)
     if dataset in PRESETS:
         if subset is not None or feature not in ("text", PRESETS[dataset].column):
             raise ValueError(f"subset and feature must be omitted for {dataset}, got {subset!r} and {feature!r}")
@@ -94,27 +79,6 @@ def read_documents(
     if dataset.count("/") > 1 or dataset.startswith((".", "/", "~")):
         raise ValueError(f"dataset must be a path that exists or a hub id, got {dataset!r}; no such path")
     return _read_hub(dataset, subset, split or "validation", feature)
-
-
-def pystdlib_split_of(module: str) -> str:
-    """Return the split (train, search, eval) of a standard-library module, from a hash of its dotted name."""
-    percentile = int.from_bytes(hashlib.sha256(module.encode()).digest()[:8], "big") % 100
-    return next(split for split, percentiles in PYSTDLIB_SPLITS.items() if percentile in percentiles)
-
-
-def _read_pystdlib(split: str | None) -> Iterator[Document]:
-    root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if {"site-packages", "dist-packages", "__pycache__"} & set(relative.parts):
-            continue
-        module = ".".join(relative.with_suffix("").parts)
-        if split in (None, pystdlib_split_of(module)):
-            try:
-                with tokenize.open(path) as file:
-                    yield Document(module, file.read())
-            except (SyntaxError, UnicodeDecodeError):  # test data with deliberately broken encodings
-                continue
 
 
 def _read_local(path: Path, feature: str) -> Iterator[Document]:
