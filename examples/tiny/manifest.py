@@ -23,8 +23,8 @@ from tqdm import tqdm
 from longrope.evaluation.packages import MANIFEST, SPLITS, SourceFile, decode_source
 
 ROOT = Path(__file__).parents[2]
-TRAIN_ONLY = ("torch",)
-"""Packages whose builds may differ in generated files: the numbers of an evaluation must not hang on them."""
+TRAIN_ONLY = ("numpy", "torch")
+"""Packages whose files differ between builds or Pythons: the numbers of an evaluation must not hang on them."""
 CORPUS = (
     "accelerate", "datasets", "fonttools", "fsspec", "huggingface_hub", "hypothesis", "jsonargparse", "matplotlib",
     "mpmath", "networkx", "numpy", "pandas", "pydantic", "pytest", "rich", "scipy", "setuptools", "sympy", "torch",
@@ -33,7 +33,7 @@ CORPUS = (
 LEFT_OUT = re.compile(
     r"(^|/)(version|_version|__config__|conftest|_distributor_init)\.py$"  # made by builds
     r"|/_vendor/|/_vendored/|/extern/|/_antlr/|transformers/models/"  # copies of each other or of other packages
-    r"|torch/(_C|version|testing|share)/|fontTools/unicodedata|transformers/utils/dummy"  # tables and generated code
+    r"|numpy/distutils/|torch/(_C|version|testing|share)/|fontTools/unicodedata|transformers/utils/dummy"  # tables and generated code
 )
 MIN_CHARS = {"train": 4_000, "search": 12_000, "eval": 12_000}
 MAX_CHARS = 250_000

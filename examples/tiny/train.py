@@ -1,8 +1,7 @@
-"""Train the embedded model: a 3.7 M-parameter Llama on the train split of `pystdlib`.
+"""Train the embedded model: a 3.7 M-parameter Llama on the train split of `python-packages`.
 
-A quarter of the sequences hides needles (pass key, several named pass keys, key-value pairs) between lines of code, so
-that retrieval can be measured; the other sequences are plain source code. The result is written as bfloat16
-safetensors.
+A third of the sequences hides something and asks for it (`retrieval.py`), so that retrieval can be measured; the others
+are plain source code. The result is written as bfloat16 safetensors.
 """
 
 import argparse
@@ -18,11 +17,12 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from longrope.evaluation.corpus import read_documents
-from longrope.evaluation.prompts import COMMENT, Needle
+from longrope.evaluation.packages import PACKAGES
+from retrieval import RetrievalSequences
 
 CONTEXT = 256
-WORDS = "amber basil cedar delta ember fjord grove hazel ivory jade kite lotus maple north ocean pearl quartz river"
-NEEDLE_SHARE = 0.25
+RETRIEVAL_SHARE = 0.33
+"""Share of the sequences that hide something and ask for it."""
 
 
 def train_tokenizer(texts: list[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
@@ -43,61 +43,30 @@ def train_tokenizer(texts: list[str], vocab_size: int = 2048) -> PreTrainedToken
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
-def sample_needles(rng: random.Random) -> tuple[list[Needle], Needle]:
-    """Return the needles of one sequence and the one that is asked for."""
-    kind = rng.choice(["passkey", "passkey", "named_passkey", "key_value"])
-    if kind == "passkey":
-        needles = [COMMENT.passkey(f"{rng.randrange(10**5):05d}")]
-    else:
-        words = WORDS.split()
-        pairs = zip(rng.sample(words, 18), rng.sample(words, 18), strict=True)
-        names = rng.sample(["-".join(pair) for pair in pairs], k=3)
-        digits = 5 if kind == "named_passkey" else 7
-        make = COMMENT.named_passkey if kind == "named_passkey" else COMMENT.key_value
-        count = rng.randint(1, 3) if kind == "named_passkey" else rng.randint(1, 2)
-        needles = [make(name, str(rng.randrange(10 ** (digits - 1), 10**digits))) for name in names[:count]]
-    return needles, rng.choice(needles)
-
-
 class Batches:
-    """Random windows of the train split; a share of them carries needles and a question."""
+    """Random windows of the train split; a share of them hides something and asks for it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, texts: list[str], seed: int) -> None:
         self.tokenizer, self.rng = tokenizer, random.Random(seed)
         encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
         self.stream = np.concatenate([np.array([*ids, tokenizer.eos_token_id], dtype=np.int32) for ids in encoded])
-        self.newline_ids = {i for t, i in tokenizer.get_vocab().items() if t.startswith("Ċ")}
+        newline_ids = {i for token, i in tokenizer.get_vocab().items() if token.startswith("Ċ")}
+
+        def encode(text: str) -> list[int]:
+            return tokenizer.encode(text, add_special_tokens=False)
+
+        self.retrieval = RetrievalSequences(encode, self.window, newline_ids, CONTEXT, self.rng)
 
     def window(self, length: int) -> list[int]:
         start = self.rng.randrange(len(self.stream) - length)
         return self.stream[start : start + length].tolist()
 
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def needle_sequence(self) -> list[int]:
-        needles, asked = sample_needles(self.rng)
-        tail = self.encode(f"\n{asked.question} {asked.answer}.\n")
-        middle = [self.encode(f"\n{needle.statement}\n") for needle in needles]
-        code = self.window(CONTEXT + 1)
-        room = CONTEXT - len(tail) - sum(map(len, middle))  # BOS takes the one remaining place
-        tail_at = room if self.rng.random() < 0.7 else self.rng.randint(0, room)
-        cuts = sorted(self.line_end(code, self.rng.randint(0, tail_at), tail_at) for _ in middle)
-        ids, position = [], 0
-        for cut, piece in [*zip(cuts, middle, strict=True), (tail_at, tail)]:
-            ids += code[position:cut] + piece
-            position = cut
-        return [0, *ids, *code[position:room]]
-
-    def line_end(self, code: list[int], start: int, limit: int) -> int:
-        return next((i for i in range(start, limit) if code[i] in self.newline_ids), start)
-
     def batch(self, size: int) -> torch.Tensor:
         rows = [
-            self.needle_sequence() if self.rng.random() < NEEDLE_SHARE else [0, *self.window(CONTEXT)]
+            self.retrieval.sequence() if self.rng.random() < RETRIEVAL_SHARE else self.window(CONTEXT)
             for _ in range(size)
         ]
-        return torch.tensor(rows)
+        return torch.tensor([[0, *row] for row in rows])
 
 
 def build_model(vocab_size: int) -> LlamaForCausalLM:
@@ -168,14 +137,14 @@ def train(model: LlamaForCausalLM, batches: Batches, args: argparse.Namespace) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output-dir", type=Path, default=Path(__file__).parent / "model")
-    parser.add_argument("--steps", type=int, default=2400, help="optimiser steps")
+    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps")
     parser.add_argument("--batch-size", type=int, default=32, help="sequences of 256 tokens per step")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    texts = [document.text for document in read_documents("pystdlib", "train")]
+    texts = [document.text for document in read_documents(PACKAGES, "train")]
     print(f"train split: {len(texts)} documents, {sum(map(len, texts)) / 1e6:.1f} M characters")
     tokenizer = train_tokenizer(texts)
     batches = Batches(tokenizer, texts, args.seed)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the embedded model again from the train split of `pystdlib` (about 50 minutes on 2 cores).
+# Train the embedded model again from the train split of `python-packages`.
 # Usage: bash examples/tiny/train.sh [--output-dir DIR] [--steps N] ...; see --help
 set -euo pipefail
 cd "$(dirname "$0")/../.."
