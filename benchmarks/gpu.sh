@@ -9,7 +9,7 @@ python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("benchmarks/
 
 run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
-longrope tokenize --model examples/tiny/model --dataset pystdlib --split search --min-chars 12000 --num-documents 40 \
+longrope tokenize --model examples/tiny/model --dataset python-packages --split search --min-chars 12000 --num-documents 40 \
     --save-tokenized "$run/tokens"
 timeout 120 longrope search --model examples/tiny/model --tokenized "$run/tokens" --target-length 2048 --samples 4 \
     --hyper-params hyperparams/tiny-reduced.yaml --attention-factor yarn --device cuda --output-dir "$run/search"

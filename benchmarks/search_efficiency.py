@@ -129,8 +129,8 @@ def parse() -> argparse.Namespace:
     """Read the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="examples/tiny/model")
-    parser.add_argument("--search-tokens", default="runs/pystdlib-search", help="of longrope tokenize")
-    parser.add_argument("--eval-tokens", default="runs/pystdlib-eval", help="of longrope tokenize")
+    parser.add_argument("--search-tokens", default="runs/python-packages-search", help="of longrope tokenize")
+    parser.add_argument("--eval-tokens", default="runs/python-packages-eval", help="of longrope tokenize")
     parser.add_argument("--target-length", type=int, default=2048)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.02, 0.05], help="of the paper's cost")

@@ -20,10 +20,10 @@ class TokenizeConfig:
     save_tokenized: str
     """Folder to write."""
     dataset: str = "emozilla/pg19"
-    """`pystdlib` (source code of the running Python), `pg19`, `proof-pile`, `govreport`, a folder or file (.txt, .py,
-    .tex, .md, .jsonl, .parquet), or a hub id, read by streaming."""
+    """`python-packages` (source files of the locked packages), `pg19`, `proof-pile`, `govreport`, a folder or file
+    (.txt, .py, .tex, .md, .jsonl, .parquet), or a hub id, read by streaming."""
     split: str | None = None
-    """Split: train, search or eval of `pystdlib`; of a hub dataset its own names (default: validation)."""
+    """Split: train, search or eval of `python-packages`; of a hub dataset its own names (default: validation)."""
     subset: str | None = None
     """Configuration of a hub dataset."""
     feature: str = "text"

@@ -12,6 +12,7 @@ from pathlib import Path
 from .document import Document
 from .packages import PACKAGES, read_packages
 
+
 @dataclass(frozen=True)
 class Preset:
     """A corpus on the hub that is known by a short name."""
@@ -54,9 +55,9 @@ def read_documents(
     """Yield the documents of a dataset, in a fixed order.
 
     Args:
-        dataset: `python-packages`; a name of `PRESETS`, e.g. `pg19`; a folder of `.txt`, `.py`, `.tex`, `.md`, `.jsonl` or
-            `.parquet` files; one such file; or the id of a dataset on the Hugging Face hub, e.g. `emozilla/pg19`,
-            read by streaming.
+        dataset: `python-packages`; a name of `PRESETS`, e.g. `pg19`; a folder of `.txt`, `.py`, `.tex`, `.md`,
+            `.jsonl` or `.parquet` files; one such file; or the id of a dataset on the Hugging Face hub, e.g.
+            `emozilla/pg19`, read by streaming.
         split: for `python-packages` one of train, search, eval (None: all of it); for the hub the split's name
             (default `validation`, of a preset `test`); local files have no splits.
         feature: column that holds the text in `.jsonl`, `.parquet` and hub datasets; a preset has its own.

@@ -33,7 +33,8 @@ CORPUS = (
 LEFT_OUT = re.compile(
     r"(^|/)(version|_version|__config__|conftest|_distributor_init)\.py$"  # made by builds
     r"|/_vendor/|/_vendored/|/extern/|/_antlr/|transformers/models/"  # copies of each other or of other packages
-    r"|numpy/distutils/|torch/(_C|version|testing|share)/|fontTools/unicodedata|transformers/utils/dummy"  # tables and generated code
+    r"|numpy/distutils/"  # not there from Python 3.12 on
+    r"|torch/(_C|version|testing|share)/|fontTools/unicodedata|transformers/utils/dummy"  # tables and generated code
 )
 MIN_CHARS = {"train": 4_000, "search": 12_000, "eval": 12_000}
 MAX_CHARS = 250_000

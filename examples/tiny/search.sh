@@ -18,14 +18,14 @@ else
 fi
 
 for split in search eval; do
-    longrope tokenize --model $model --dataset pystdlib --split $split --min-chars 12000 \
-        --save-tokenized runs/pystdlib-$split
+    longrope tokenize --model $model --dataset python-packages --split $split --min-chars 12000 \
+        --save-tokenized runs/python-packages-$split
 done
-longrope search --model $model --tokenized runs/pystdlib-search --target-length 2048 \
+longrope search --model $model --tokenized runs/python-packages-search --target-length 2048 \
     --hyper-params $hyper_params --output-dir $run --resume
-longrope evaluate --model $model --tokenized runs/pystdlib-eval --factors $run/factors.json --search-run $run \
+longrope evaluate --model $model --tokenized runs/python-packages-eval --factors $run/factors.json --search-run $run \
     --lengths 256 512 1024 2048 --samples $documents --passkey-style comment --passkey-haystack documents \
     --passkey-depths $depths --batch-size 8 --output-dir $run
 longrope export --model $model --factors $run/factors.json --results $run/results.json \
-    --tokenized runs/pystdlib-eval --output-dir $run/model
+    --tokenized runs/python-packages-eval --output-dir $run/model
 longrope report $run --output-dir $run/report

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from retrieval import RetrievalSequences
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from longrope.evaluation.corpus import read_documents
 from longrope.evaluation.packages import PACKAGES
-from retrieval import RetrievalSequences
 
 CONTEXT = 256
 RETRIEVAL_SHARE = 0.33

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from itertools import islice
 
 import datasets
@@ -8,28 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from longrope.evaluation.corpus import PRESETS, PYSTDLIB_SPLITS, pystdlib_split_of, read_documents
-
-
-def test_pystdlib_splits_are_disjoint_and_complete():
-    percentiles = [p for split in PYSTDLIB_SPLITS.values() for p in split]
-    assert sorted(percentiles) == list(range(100))
-    names = {split: {d.name for d in read_documents("pystdlib", split)} for split in PYSTDLIB_SPLITS}
-    assert all(names.values())
-    assert sum(map(len, names.values())) == len(set().union(*names.values()))
-    assert all(pystdlib_split_of(name) == split for split, members in names.items() for name in members)
-
-
-def test_pystdlib_splits_are_the_same_in_another_process():
-    modules = ["os", "typing", "argparse", "asyncio.events", "_pydecimal", "test.test_typing"]
-    program = f"from longrope.evaluation.corpus import *; print([pystdlib_split_of(m) for m in {modules}])"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == str([pystdlib_split_of(module) for module in modules])
-
-
-def test_pystdlib_documents_are_source_files():
-    document = next(d for d in read_documents("pystdlib") if d.name == "argparse")
-    assert "class ArgumentParser" in document.text
+from longrope.evaluation.corpus import PRESETS, read_documents
 
 
 def test_local_files_of_all_kinds_are_read_in_order(tmp_path):
@@ -78,7 +55,7 @@ def test_a_corrupt_file_is_named(tmp_path, name, content, message):
     ("dataset", "split", "message"),
     [
         ("/no/such/folder", None, "no such path"),
-        ("pystdlib", "validation", "must be one of train, search, eval"),
+        ("python-packages", "validation", "must be one of train, search, eval"),
         (".", "train", "must be omitted for local files"),
         ("proof-pile", "train", "split of proof-pile must be one of test, validation, got 'train'"),
     ],

@@ -38,7 +38,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def texts():
-    found = (d.text for d in read_documents("pystdlib", "eval") if 2000 < len(d.text) < 5000)
+    found = (d.text for d in read_documents("python-packages", "eval") if 12_000 < len(d.text) < 14_000)
     return [text for text, _ in zip(found, range(3), strict=False)]
 
 
