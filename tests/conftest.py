@@ -4,10 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+hypothesis.settings.register_profile("longrope", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("longrope")
 
 
 def tiny_llama(**changes: Any) -> LlamaForCausalLM:

@@ -11,6 +11,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import attention_factor
 from ..factors import RescaleFactors
 from ..frequencies import RopeGeometry
 
@@ -66,6 +67,28 @@ class Method(ABC):
             allow_decreasing=True,
             provenance={"method": repr(self)},
         )
+
+
+@dataclass(frozen=True)
+class FormulaMethod(Method):
+    """A method with an attention factor of its own choice; most have none as published."""
+
+    attention_factor: str | float | None = None
+    """`su`, `yarn` or a constant (None: as published, which is 1 for all but YaRN, LongRoPE and LongRoPE2)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        attention_factor.resolve(self._policy(1.0), 1.0, 2)  # refuses an unknown policy
+
+    def published_attention(self) -> float:
+        """Return the attention factor of the published method."""
+        return 1.0
+
+    def attention(self, geometry: RopeGeometry) -> float:
+        return attention_factor.resolve(self._policy(self.published_attention()), self.factor, geometry.original_length)
+
+    def _policy(self, published: float) -> str | float:
+        return published if self.attention_factor is None else self.attention_factor
 
 
 AnyMethod = TypeVar("AnyMethod", bound=Method)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import attention_factor
 from ..frequencies import RopeGeometry
-from .base import Lambdas, Method, register
+from .base import FormulaMethod, Lambdas, Method, register
 
 
 def ntk_curve(pairs: int, end: float, end_factor: float) -> Lambdas:
@@ -34,7 +34,7 @@ class NoScaling(Method):
 
 @register
 @dataclass(frozen=True)
-class Linear(Method):
+class Linear(FormulaMethod):
     """Positional interpolation (PI), `lambda_i = s` (arXiv 2306.15595)."""
 
     name: ClassVar[str] = "linear"
@@ -45,7 +45,7 @@ class Linear(Method):
 
 @register
 @dataclass(frozen=True)
-class NTK(Method):
+class NTK(FormulaMethod):
     """NTK-aware, static: base `b (alpha s)^(d/(d-2))`, so the last pair has `lambda = alpha s` (YaRN eq. 19)."""
 
     name: ClassVar[str] = "ntk"
@@ -63,7 +63,7 @@ class NTK(Method):
 
 @register
 @dataclass(frozen=True)
-class NTKCritical(Method):
+class NTKCritical(FormulaMethod):
     """NTK with the base of a critical dimension, `b^(ln(s L0 / 2 pi) / ln(L0 / 2 pi))` (arXiv 2310.05209).
 
     The pair that makes just one turn in L0 gets `lambda = s`, those above it more. It is the NTK of LongRoPE2's tables.
@@ -83,7 +83,7 @@ class NTKCritical(Method):
 
 @register
 @dataclass(frozen=True)
-class DynamicNTK(Method):
+class DynamicNTK(FormulaMethod):
     """Dynamic NTK as in Transformers: NTK-aware with `s(l) = s l / L0 - (s - 1)`, the identity for l <= L0."""
 
     name: ClassVar[str] = "dynamic"
@@ -91,7 +91,8 @@ class DynamicNTK(Method):
 
     def at_length(self, geometry: RopeGeometry, length: int) -> Method:
         ratio = max(1.0, length / geometry.original_length)
-        return NTK(factor=self.factor * ratio - (self.factor - 1), resonance=self.resonance)
+        factor = self.factor * ratio - (self.factor - 1)
+        return NTK(factor, resonance=self.resonance, attention_factor=self.attention_factor)
 
     def lambdas(self, geometry: RopeGeometry) -> Lambdas:
         target = round(self.factor * geometry.original_length)
@@ -100,7 +101,7 @@ class DynamicNTK(Method):
 
 @register
 @dataclass(frozen=True)
-class NTKByParts(Method):
+class NTKByParts(FormulaMethod):
     """NTK-by-parts as printed: a ramp in the rotations r_i between alpha and beta (YaRN eq. 11-13)."""
 
     name: ClassVar[str] = "ntk-by-parts"
@@ -123,7 +124,7 @@ class NTKByParts(Method):
 
 @register
 @dataclass(frozen=True)
-class Llama3(Method):
+class Llama3(FormulaMethod):
     """Llama 3.1's scaling: the ramp of NTK-by-parts between `low_freq_factor` and `high_freq_factor` rotations."""
 
     name: ClassVar[str] = "llama3"
@@ -146,16 +147,17 @@ class Llama3(Method):
 
 @register
 @dataclass(frozen=True)
-class YaRN(Method):
-    """YaRN as in its authors' code and Transformers: a ramp linear in the pair *index* (arXiv 2309.00071)."""
+class YaRN(FormulaMethod):
+    """YaRN as in its authors' code and Transformers: a ramp linear in the pair *index* (arXiv 2309.00071).
+
+    Its attention factor is 0.1 ln s + 1, or the ratio that `mscale` and `mscale_all_dim` give.
+    """
 
     name: ClassVar[str] = "yarn"
     beta_fast: float = 32.0
     """Rotations in L0 of the pair where the ramp begins."""
     beta_slow: float = 1.0
     """Rotations in L0 of the pair where the ramp ends."""
-    attention_factor: float | None = None
-    """None: 0.1 ln s + 1, or the ratio that `mscale` and `mscale_all_dim` give."""
     mscale: float | None = None
     mscale_all_dim: float | None = None
     truncate: bool = True
@@ -189,9 +191,7 @@ class YaRN(Method):
         interpolate = (np.arange(geometry.pairs, dtype=np.float64) - low) / (high - low)
         return blend(1 - np.clip(interpolate, 0, 1), self.factor)
 
-    def attention(self, geometry: RopeGeometry) -> float:
-        if self.attention_factor is not None:
-            return self.attention_factor
+    def published_attention(self) -> float:
         if self.mscale and self.mscale_all_dim:
             yarn = attention_factor.yarn
             return yarn(self.factor, self.mscale) / yarn(self.factor, self.mscale_all_dim)

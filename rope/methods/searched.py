@@ -10,26 +10,21 @@ import numpy as np
 from .. import attention_factor
 from ..factors import RescaleFactors
 from ..frequencies import RopeGeometry
-from .base import Lambdas, Method, register
+from .base import FormulaMethod, Lambdas, Method, register
 from .formulas import ntk_curve
 
 
 @register
 @dataclass(frozen=True)
-class LongRoPE(Method):
+class LongRoPE(FormulaMethod):
     """Given factors and start tokens (LongRoPE eq. 3), with an attention-factor policy."""
 
     name: ClassVar[str] = "longrope"
     rescale_factors: tuple[float, ...] | tuple[tuple[float, ...], ...] = ()
     """lambda_i: P numbers, or one row of P numbers per layer."""
-    attention_factor: str | float = "su"
-    """`su`, `yarn` or a constant."""
+    attention_factor: str | float | None = "su"
     start_tokens: int = 0
     """n_hat: positions below it keep the original RoPE, in tokens."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_policy(self.attention_factor)
 
     def lambdas(self, geometry: RopeGeometry) -> Lambdas:
         lambdas = np.array(self.rescale_factors, dtype=np.float64)
@@ -40,16 +35,13 @@ class LongRoPE(Method):
             )
         return lambdas
 
-    def attention(self, geometry: RopeGeometry) -> float:
-        return attention_factor.resolve(self.attention_factor, self.factor, geometry.original_length)
-
     def factors(self, geometry: RopeGeometry) -> RescaleFactors:
         return replace(super().factors(geometry), start_tokens=self.start_tokens)
 
 
 @register
 @dataclass(frozen=True)
-class LongRoPE2(Method):
+class LongRoPE2(FormulaMethod):
     """NTK left of the critical pair d_rcd, `lambda_i = lambda_rcd^(i / d_rcd)`, searched right of it (section 3).
 
     Pairs from d_rcd on are under-trained: theory wants `lambda_i >= s` there (eq. 10, enforced), the paper's search
@@ -63,12 +55,10 @@ class LongRoPE2(Method):
     """lambda_rcd of all pairs from d_rcd on; None: s."""
     right_factors: tuple[float, ...] = ()
     """lambda_i of the pairs from d_rcd on (P - d_rcd numbers), in place of one `critical_factor` for all."""
-    attention_factor: str | float = "su"
-    """`su`, `yarn` or a constant."""
+    attention_factor: str | float | None = "su"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_policy(self.attention_factor)
         if self.right_factors and self.critical_factor is not None:
             raise ValueError(
                 f"critical_factor must not be given with right_factors, got {self.critical_factor}; it is the first "
@@ -105,9 +95,6 @@ class LongRoPE2(Method):
         lambdas = ntk_curve(geometry.pairs, critical, self._critical_factor)
         lambdas[critical:] = self.right_factors or self._critical_factor
         return lambdas
-
-    def attention(self, geometry: RopeGeometry) -> float:
-        return attention_factor.resolve(self.attention_factor, self.factor, geometry.original_length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +198,3 @@ class LongRoPEDynamic(GivenFactors):
         if self.attention_policy == "su":  # sqrt(1 + ln(l/L0) / ln L0) where the given value is that of `su`
             return math.sqrt(1 + (at_target**2 - 1) * progress)
         return 1 + (at_target - 1) * progress
-
-
-def _check_policy(policy: str | float) -> None:
-    attention_factor.resolve(policy, 1.0, 2)

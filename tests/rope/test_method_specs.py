@@ -13,12 +13,12 @@ FACTORS = "/".join(map(str, (1, 1.1, 1.5, 2, 2.5, 3, 3.5, 4)))
 
 PARAMETERS = {
     "none": ["resonance=true"],
-    "linear": ["factor=8", "resonance=true"],
-    "ntk": ["factor=8", "resonance=true", "alpha=2"],
-    "ntk-critical": ["factor=8", "resonance=true"],
-    "dynamic": ["factor=8", "resonance=true"],
-    "ntk-by-parts": ["factor=8", "resonance=true", "alpha=2", "beta=16"],
-    "llama3": ["factor=8", "resonance=true", "low_freq_factor=0.5", "high_freq_factor=8"],
+    "linear": ["factor=8", "resonance=true", "attention_factor=su"],
+    "ntk": ["factor=8", "resonance=true", "attention_factor=su", "alpha=2"],
+    "ntk-critical": ["factor=8", "resonance=true", "attention_factor=su"],
+    "dynamic": ["factor=8", "resonance=true", "attention_factor=su"],
+    "ntk-by-parts": ["factor=8", "resonance=true", "attention_factor=yarn", "alpha=2", "beta=16"],
+    "llama3": ["factor=8", "resonance=true", "attention_factor=1.2", "low_freq_factor=0.5", "high_freq_factor=8"],
     "yarn": [
         "factor=8",
         "resonance=true",
