@@ -24,6 +24,7 @@ done
 longrope search --model $model --tokenized runs/python-packages-search --target-length 2048 \
     --hyper-params $hyper_params --output-dir $run --resume
 longrope evaluate --model $model --tokenized runs/python-packages-eval --factors $run/factors.json --search-run $run \
+    --methods none linear ntk yarn llama3 yarn:attention_factor=su ntk-by-parts:alpha=0.354,beta=4,attention_factor=su \
     --lengths 256 512 1024 2048 --samples $documents --passkey-style comment --passkey-haystack documents \
     --passkey-depths $depths --batch-size 8 --output-dir $run
 longrope export --model $model --factors $run/factors.json --results $run/results.json \
