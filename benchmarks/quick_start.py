@@ -32,17 +32,15 @@ def table(rows: Sequence[ResultRow], task: str, metric: str) -> str:
     ]
     seeds = [method for method in methods if method.startswith(SEED)]
     found = [[values[seed, length] for seed in seeds] for length in lengths]
-    lines.append(
-        [f"longrope, {len(seeds)} seeds: median", *(format_value(metric, statistics.median(v)) for v in found)]
-    )
-    for name, pick in (("lowest", min), ("highest", max)):
-        lines.append([f"longrope, {len(seeds)} seeds: {name}", *(format_value(metric, pick(v)) for v in found)])
+    for name, pick in {"median": statistics.median, "lowest": min, "highest": max}.items():
+        picked = [format_value(metric, pick(at_length)) for at_length in found]
+        lines.append([f"longrope, {len(seeds)} seeds: {name}", *picked])
     return markdown([f"{task} ({metric})", *map(str, lengths)], lines)
 
 
 def main() -> None:
     """Read the results of the run folder and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the evaluation")
     run = parser.parse_args().run
     rows = read_results(run / "results.json").rows
