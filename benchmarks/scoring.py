@@ -141,7 +141,7 @@ def measure_all(model: PreTrainedModel, options: argparse.Namespace) -> list[Cel
 
 def search_costs(folder: str) -> dict[str, Any]:
     """Return what a finished search cost and found."""
-    rows, _ = read_history(Path(folder) / "history.jsonl")
+    rows = read_history(Path(folder) / "history.jsonl").rows
     factors = load_factors(folder)
     last = [row for row in rows if row.generation == rows[-1].generation]
     tokens, seconds = sum(row.forwarded for row in rows), sum(row.seconds for row in rows)

@@ -28,8 +28,7 @@ from longrope.evaluation.model import load_model
 from longrope.evaluation.objective import PerplexityObjective
 from longrope.evaluation.results import git_commit, model_fingerprint, versions
 from longrope.evaluation.tokenized import TokenizedDocuments, load_tokenized
-from longrope.evolution import Genome, Settings, Space, load_settings
-from longrope.evolution.journal import HistoryRow, read_history
+from longrope.evolution import Genome, HistoryRow, Settings, Space, load_settings, read_history
 from longrope.hyperparams import preset
 from longrope.rope import Installation, RescaleFactors, build_method, install, load_factors
 
@@ -41,7 +40,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "no gradients": {"use_gradients": False},
     "one window per document, five documents": {"windows_per_document": 1},
     "last point instead of the average": {"averaged_share": 0.001},
-    "one turn instead of emitters": {"turn_share": 1.0},
+    "one stage for all scores": {"stage_share": 1.0},
 }
 """The default with one ingredient changed, by the name it is reported under."""
 FEW_DOCUMENTS = "one window per document, five documents"

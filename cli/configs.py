@@ -48,7 +48,7 @@ class SearchConfig:
     target_length: int
     """Context length to extend to, in tokens."""
     output_dir: str
-    """Run folder: config.yaml, history.jsonl, checkpoint.json and, at the end, factors.json and factors.csv."""
+    """Run folder: config.yaml, history.jsonl, proposals.jsonl and, at the end, factors.json and factors.csv."""
     hyper_params: str = "hybrid"
     """Preset (hybrid, longrope for the paper's search, longrope2, gradient, cma, pareto, piecewise, needle, tiny) or a
     file: YAML, or the official JSON."""
@@ -101,7 +101,8 @@ class SearchConfig:
     batch_size: int = 8
     """Candidates per forward; halved by itself when memory runs out."""
     resume: bool = False
-    """Continue the run in the folder, exactly as if it had never stopped."""
+    """Continue the run in the folder as if it had never stopped, also on another machine; one that has ended goes on if
+    its budget is larger now."""
     trackers: tuple[str, ...] = ("auto",)
     """Where progress is logged: auto (TensorBoard if it is installed), none, or trackers of accelerate, e.g. wandb;
     files go to logs/ in the run folder."""

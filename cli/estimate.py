@@ -1,6 +1,7 @@
 """What a search costs before it starts: candidates, tokens, floating-point operations, hours."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,19 +9,25 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..evolution import (
+    GRADIENT_SCORES,
     Evaluation,
+    Genome,
     Gradient,
     HybridSettings,
     PaperSettings,
+    ParetoSettings,
+    Price,
     Request,
     Settings,
     Space,
     Strategy,
     build_strategy,
+    cost_of,
 )
 from ..rope import RopeGeometry, rope_geometry
+from .budget import with_budget
 from .configs import SearchConfig
-from .objectives import perplexity_lengths, tokens_per_score
+from .objectives import forward_lengths
 from .seeds import build_seeds
 
 
@@ -28,48 +35,56 @@ from .seeds import build_seeds
 class Plan:
     """Size of a search."""
 
-    name: str
     candidates: int
-    scores: int
-    """Forwards of one candidate over one window; a gradient counts as three."""
+    scores: Mapping[int, int]
+    """Scores (one candidate on one window, a gradient counts as three) by the index of the window."""
 
 
 class EndlessProgress:
     """Stands in for a model: each new candidate is better than all before it, so that no search stagnates."""
 
     def __init__(self) -> None:
-        self._ranks: dict[Any, int] = {}
-        self._known: set[tuple[Any, int, bool]] = set()
-        self.scores = 0
+        self._ranks: dict[Genome, int] = {}
+        self.known: set[tuple[Genome, int, bool]] = set()
+        """Scores made."""
 
-    @property
-    def candidates(self) -> int:
-        """Different candidates so far."""
-        return len(self._ranks)
+    def plan(self) -> Plan:
+        """Return what was asked for."""
+        scores: Counter[int] = Counter()
+        for _, document, gradient in self.known:
+            scores[document] += GRADIENT_SCORES if gradient else 1
+        return Plan(len(self._ranks), scores)
 
     def answer(self, request: Request) -> Evaluation:
-        """Return an evaluation, and count what of it had not been asked before."""
+        """Return an evaluation."""
         rank = self._ranks.setdefault(request.genome, len(self._ranks))
-        asked = {(request.genome, document, request.gradient) for document in request.documents}
-        self.scores += len(asked - self._known) * request.scores_per_document
-        self._known |= asked
+        self.known |= {(request.genome, document, request.gradient) for document in request.documents}
         num_documents = len(request.documents)
         gradients = (Gradient((-1.0,) * len(request.genome.steps), 0.0),) * num_documents if request.gradient else ()
         return Evaluation(request, (10.0 / (1 + rank),) * num_documents, (1,) * num_documents, gradients=gradients)
 
 
-def plan(strategy: Strategy, name: str, max_scores: int | None = None) -> Plan:
+def plan(strategy: Strategy, price: Price, max_scored_tokens: int | None = None) -> Plan:
     """Run a strategy without a model and count what it asks for.
+
+    What ends a search earlier (no gain any more, wall time) is not foreseen.
 
     Args:
         strategy: fresh; it is spent afterwards.
-        name: what to call it.
-        max_scores: limit of the scores; what ends a search earlier (no gain any more, wall time) is not foreseen.
+        price: tokens of a score.
+        max_scored_tokens: budget.
     """
-    model = EndlessProgress()
-    while not strategy.done and (max_scores is None or model.scores < max_scores):
-        strategy.tell([model.answer(request) for request in strategy.ask()])
-    return Plan(name, model.candidates, model.scores if max_scores is None else min(model.scores, max_scores))
+    model, spent = EndlessProgress(), 0
+    while not strategy.done:
+        requests = strategy.ask()
+        cost = cost_of(requests, price, model.known)
+        reserved = sum(price(document, False) for document in strategy.reserved)
+        if not strategy.final and max_scored_tokens is not None and spent + cost + reserved > max_scored_tokens:
+            strategy.finish()
+            continue
+        spent += cost
+        strategy.tell([model.answer(request) for request in requests])
+    return model.plan()
 
 
 def forward_flops(model: Any, length: int) -> int:
@@ -106,29 +121,50 @@ def print_estimate(
         model = AutoModelForCausalLM.from_config(model_config)
     geometry = rope_geometry(model, config.original_length)
 
-    def planned(settings: Settings, config: SearchConfig, num_documents: int) -> Plan:
-        space = space_of(settings, config, geometry)
-        seeds = build_seeds(config, geometry, space)
-        strategy = build_strategy(settings, space, seeds, num_documents, config.seed)
-        limit = config.max_scored_tokens
-        one = plan(strategy, settings.strategy, None if limit is None else limit // tokens_per_score(config))
-        return replace(one, scores=settings.num_scores) if isinstance(settings, HybridSettings) else one
-
     paper = SearchConfig(
         config.model, config.tokenized, config.target_length, config.output_dir, original_length=config.original_length
     )
+    searches = [(PaperSettings(), paper, 5), (settings, config, config.samples or settings.num_documents)]
     print(f"{'search':<12} {'candidates':>10} {'scored tokens':>15} {'FLOPs':>9} {'hours':>8}")
-    _print_row(planned(PaperSettings(), paper, 5), paper, model, config.sustained_tflops)
-    _print_row(
-        planned(settings, config, config.samples or settings.num_documents), config, model, config.sustained_tflops
-    )
+    for chosen, options, num_documents in searches:
+        space = space_of(chosen, options, geometry)
+        lengths = WindowLengths(chosen, options, num_documents, geometry.original_length)
+        chosen, budget = with_budget(chosen, options, lengths.price(0, False))
+        seeds = build_seeds(options, geometry, space)
+        strategy = build_strategy(chosen, space, seeds, num_documents, options.seed)
+        one = plan(strategy, lengths.price, budget.max_scored_tokens)
+        if isinstance(chosen, HybridSettings):  # it may spend what the plan has left
+            one = replace(one, scores={0: chosen.num_scores})
+        _print_row(chosen.strategy, one, lengths, model, config.sustained_tflops)
     print(f"hours at {config.sustained_tflops:g} sustained TFLOP/s; both searches at most, if they gain to their end")
 
 
-def _print_row(one: Plan, config: SearchConfig, model: Any, sustained_tflops: float) -> None:
-    per_score = tokens_per_score(config)
-    lengths = list(perplexity_lengths(config))
-    others = per_score - sum(lengths)
-    flops = one.scores * sum(forward_flops(model, length) for length in [*lengths, *([others] if others else [])])
+@dataclass(frozen=True)
+class WindowLengths:
+    """Lengths of what goes through the model for a score, known before there is a model or a document."""
+
+    settings: Settings
+    config: SearchConfig
+    num_documents: int
+    original_length: int
+
+    def of(self, document: int) -> list[int]:
+        """Return the tokens of each forward of one candidate on a window."""
+        num_long = self.num_documents * self.settings.windows_per_document
+        is_short = isinstance(self.settings, ParetoSettings) and document >= num_long
+        return [self.original_length] if is_short else forward_lengths(self.config)
+
+    def price(self, document: int, gradient: bool) -> int:
+        """Return the tokens of a score, as the objective will charge them."""
+        return (GRADIENT_SCORES if gradient else 1) * sum(self.of(document))
+
+
+def _print_row(name: str, one: Plan, lengths: WindowLengths, model: Any, sustained_tflops: float) -> None:
+    forwards: Counter[int] = Counter()
+    for document, count in one.scores.items():
+        for length in lengths.of(document):
+            forwards[length] += count
+    tokens = sum(length * count for length, count in forwards.items())
+    flops = sum(forward_flops(model, length) * count for length, count in forwards.items())
     hours = flops / (sustained_tflops * 1e12) / 3600
-    print(f"{one.name:<12} {one.candidates:>10,} {one.scores * per_score:>15,} {flops:>9.2e} {hours:>8,.2f}")
+    print(f"{name:<12} {one.candidates:>10,} {tokens:>15,} {flops:>9.2e} {hours:>8,.2f}")

@@ -11,7 +11,7 @@ from ..evaluation.needle_objective import NeedleObjective, NeedleOptions
 from ..evaluation.objective import KeyTokenObjective, PerplexityObjective, WindowObjective
 from ..evaluation.short_long import ShortLongObjective
 from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens
-from ..evolution import Objective, ParetoSettings, Settings
+from ..evolution import ParetoSettings, Settings
 from ..rope import Installation
 from ..rope.methods import YaRN
 from .configs import SearchConfig
@@ -38,7 +38,7 @@ def build_objective(
     tokenizer: PreTrainedTokenizerBase,
     installation: Installation,
     data: TokenizedDocuments,
-) -> Objective:
+) -> GradientObjective | ShortLongObjective:
     """Return the objective on the model's device; for a Pareto search, with windows of the original length, too.
 
     Raises:
@@ -64,14 +64,14 @@ def _chosen(config: SearchConfig, parts: "Parts") -> WindowObjective | MixedObje
     return MixedObjective(weighted) if len(weighted) > 1 else weighted[0][0]
 
 
-def tokens_per_score(config: SearchConfig) -> int:
-    """Return the tokens that go through the model for one candidate on one window.
+def forward_lengths(config: SearchConfig) -> list[int]:
+    """Return the tokens of each forward that scores one candidate on one window; a model's objective charges their sum.
 
     Raises:
         ValueError: options don't fit together.
     """
-    others = 0 if config.objective == "perplexity" else config.target_length
-    return sum(perplexity_lengths(config)) + others
+    others = [] if config.objective == "perplexity" else [config.target_length]
+    return [*perplexity_lengths(config), *others]
 
 
 def perplexity_lengths(config: SearchConfig) -> dict[int, float]:

@@ -9,10 +9,8 @@ from ..evaluation.model import load_model
 from ..evaluation.results import git_commit, model_fingerprint, versions
 from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
 from ..evolution import (
-    Budget,
     Genome,
     HistoryRow,
-    HybridSettings,
     ParetoStrategy,
     RunFolder,
     SearchResult,
@@ -24,15 +22,21 @@ from ..evolution import (
 )
 from ..hyperparams import preset
 from ..rope import RescaleFactors, RopeGeometry, install
+from .budget import with_budget
 from .configs import SearchConfig
 from .estimate import print_estimate
 from .front import save_front
-from .objectives import build_objective, tokens_per_score
+from .objectives import build_objective
 from .progress import SearchReport, describe_result, render_origins
 from .seeds import attention_policy, build_seeds
 
 RECORDED_ONLY = ("commit", "versions")
 """Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
+MAY_DIFFER = {
+    "search": ("max_scored_tokens", "max_hours", "tokenized", "hyper_params", "device", "dtype", "attn_implementation"),
+    "hyper_params": ("num_scores",),
+}
+"""Options that may differ, too: the budget, which may grow, and what provenance has in its final form elsewhere."""
 LEAST_DOCUMENTS = 2
 """Documents a search is content with where the user does not say how many: to search on, and to choose on."""
 NOT_DECISIVE = ("output_dir", "resume", "trackers", "estimate", "sustained_tflops")
@@ -41,8 +45,7 @@ NOT_DECISIVE = ("output_dir", "resume", "trackers", "estimate", "sustained_tflop
 
 def run(config: SearchConfig) -> None:
     """Search and write factors.json and factors.csv into the run folder, or tell what that would cost."""
-    budget = Budget(tokens_per_score(config), config.max_scored_tokens, config.max_hours)
-    settings = _planned(load_settings(preset(config.hyper_params)), budget)
+    settings = load_settings(preset(config.hyper_params))
     if config.estimate:
         print_estimate(config, settings, _space)
         return
@@ -54,27 +57,24 @@ def run(config: SearchConfig) -> None:
     check_tokenizer(data, tokenizer)
     with install(model, config.original_length) as installation:
         geometry = installation.geometry
+        objective = build_objective(config, settings, model, tokenizer, installation, data)
+        num_windows = len(data.documents) * settings.windows_per_document
+        price = max(objective.price(window, False) for window in range(num_windows))
+        settings, budget = with_budget(settings, config, price)
         space = _space(settings, config, geometry)
         provenance = _provenance(config, settings, data, model)
         build = _builder(config, geometry, space, provenance)
         seeds = build_seeds(config, geometry, space)
         strategy = build_strategy(settings, space, seeds, len(data.documents), config.seed)
-        objective = build_objective(config, settings, model, tokenizer, installation, data)
-        decisive = {name: value for name, value in provenance.items() if name not in RECORDED_ONLY}
-        with RunFolder(config.output_dir, decisive, resume=config.resume) as folder:
+        with RunFolder(config.output_dir, _decisive(provenance), resume=config.resume) as folder:
+            for note in folder.notes:
+                print(f"note: {note}")
             with SearchReport(folder, config.trackers) as report:
                 result = run_search(strategy, objective, folder, build, report.show, budget)
             rows = folder.rows
     _save(config, build(result.best.genome), result, rows)
     if isinstance(strategy, ParetoStrategy):
         save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
-
-
-def _planned(settings: Settings, budget: Budget) -> Settings:
-    """Return the settings with the budget in place of their own, where they have one."""
-    if isinstance(settings, HybridSettings) and budget.max_scores is not None:
-        return replace(settings, num_scores=budget.max_scores)
-    return settings
 
 
 def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
@@ -131,6 +131,14 @@ def _provenance(config: SearchConfig, settings: Settings, data: TokenizedDocumen
         "versions": versions(),
         "commit": git_commit(),
     }
+
+
+def _decisive(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the provenance that a resumed run must share."""
+    parts = {name: part for name, part in provenance.items() if name not in RECORDED_ONLY}
+    for name, left_out in MAY_DIFFER.items():
+        parts[name] = {key: value for key, value in parts[name].items() if key not in left_out}
+    return parts
 
 
 def _save(config: SearchConfig, factors: RescaleFactors, result: SearchResult, rows: Sequence[HistoryRow]) -> None:

@@ -44,6 +44,10 @@ class GradientObjective:
         for part, _ in self.parts:
             part.model.requires_grad_(False)
 
+    def price(self, document: int, gradient: bool) -> int:
+        """Return the tokens that a score of one candidate costs, those of a backward pass counted twice."""
+        return (PASSES if gradient else 1) * self.objective.tokens(document)
+
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[WindowScore]:
         """Return one score per candidate, in order, on the window with this index."""
         return self.objective.score(candidates, document)
@@ -74,7 +78,7 @@ class GradientObjective:
 
 def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: int) -> GradientScore:
     ids, scored = part.window(document)
-    forwarded = PASSES * len(ids)
+    forwarded = PASSES * part.tokens(document)
     try:
         with torch.enable_grad(), recomputed(part.installation.layers):
             changes = part.installation.set_differentiable(candidate)

@@ -28,6 +28,10 @@ class MixedObjective:
             )
         self.parts = parts
 
+    def tokens(self, index: int) -> int:
+        """Return the tokens that a score of one candidate sends through the model, all parts together."""
+        return sum(part.tokens(index) for part, _ in self.parts)
+
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[WindowScore]:
         """Return one score per candidate, in order; `nats / tokens` is the weighted mean loss."""
         weights = [weight for _, weight in self.parts]

@@ -45,8 +45,13 @@ class WindowObjective(ABC):
     def window(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the token ids of a window, shape (T,), and the places of its scored tokens, shape (K,), from 1."""
 
+    def tokens(self, index: int) -> int:
+        """Return T of a window: the tokens that a score of one candidate sends through the model."""
+        return len(self.window(index)[0])
+
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[WindowScore]:
         """Return one score per candidate, in order, on the window with this index."""
+        cost = self.tokens(document)
         ids, scored = self.window(document)
         ids = ids.to(self.model.device)
 
@@ -54,7 +59,7 @@ class WindowObjective(ABC):
             self.installation.set(batch)
             nats = token_nats(self.model, ids.expand(len(batch), -1), scored=scored)
             scores = [document_score(row) for row in nats]
-            return [WindowScore(score.nats, score.tokens, score.error, forwarded=len(ids)) for score in scores]
+            return [WindowScore(score.nats, score.tokens, score.error, forwarded=cost) for score in scores]
 
         return self.batcher.map(forward, candidates)
 
@@ -130,6 +135,10 @@ class KeyTokenObjective(WindowObjective):
             f"{self.documents[index % len(self.documents)].name}; take other or longer documents, lower alpha, or "
             "shorten trunc_len"
         )
+
+    def tokens(self, index: int) -> int:
+        """Return T, without looking for key tokens."""
+        return self.windows.shape[1]
 
     def _key_tokens(self, number: int) -> torch.Tensor:
         if number not in self._places:

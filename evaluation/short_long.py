@@ -20,6 +20,12 @@ class ShortLongObjective:
         self.long, self.short = long, short
         self.num_windows = len(short.windows)
 
+    def price(self, document: int, gradient: bool) -> int:
+        """Return the tokens that a score of one candidate costs; there are no derivatives."""
+        if document < self.num_windows:
+            return self.long.tokens(document)
+        return self.short.tokens(document - self.num_windows)
+
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[WindowScore]:
         """Return one score per candidate, in order, on the window with this index."""
         if document < self.num_windows:

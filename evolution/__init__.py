@@ -3,9 +3,10 @@
 Nothing here knows a model: the objective is handed in, so the engine needs neither torch nor a GPU.
 """
 
-from .budget import Budget
+from .budget import Budget, Price, cost_of
 from .curve import CurvePoint, search_curve
-from .journal import HistoryRow, RunFolder, read_history
+from .history import HistoryRow, read_history
+from .journal import RunFolder
 from .search import (
     DifferentiableObjective,
     DocumentScore,
@@ -34,6 +35,7 @@ from .strategies import (
     FrontPoint,
     Gradient,
     ParetoStrategy,
+    Proposal,
     Request,
     Strategy,
     build_strategy,
@@ -62,6 +64,8 @@ __all__ = [
     "ParetoSettings",
     "ParetoStrategy",
     "PiecewiseSettings",
+    "Price",
+    "Proposal",
     "Request",
     "RunFolder",
     "SearchProgress",
@@ -70,6 +74,7 @@ __all__ = [
     "Space",
     "Strategy",
     "build_strategy",
+    "cost_of",
     "load_settings",
     "read_history",
     "run_search",

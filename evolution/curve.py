@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from .journal import HistoryRow, read_history
+from .history import HistoryRow, read_history
 from .space import Genome
 
 Scores = Mapping[int, HistoryRow]
@@ -90,7 +90,7 @@ def search_curve(path: str | Path) -> list[CurvePoint]:
         raise ValueError(f"search run must be a folder with history.jsonl, got {path}; name the folder of a search")
     best: dict[frozenset[int], float] = {}
     curve: list[CurvePoint] = []
-    for one in generation_summaries(read_history(history)[0]):
+    for one in generation_summaries(read_history(history).rows):
         if one.best_loss is None or one.median_loss is None or one.seed_loss is None:
             continue
         best[one.documents] = min(best.get(one.documents, math.inf), one.best_loss)

@@ -1,8 +1,8 @@
-"""One run folder: `config.yaml`, append-only `history.jsonl`, atomic `checkpoint.json`, and a lock.
+"""One run folder: `config.yaml`, two append-only files, `history.jsonl` and `proposals.jsonl`, and a lock.
 
-Every score is on disk before the next one is asked for, so a killed run loses at most the call it was in. Scores that
-came from one call of the objective are kept or dropped together: a model may round differently in a smaller batch, and
-a resumed run has to give the same numbers as one that was never stopped.
+What a generation asks for is on disk, with the state of the strategy, before the first of its scores is asked for, and
+every score before the next one: a killed run loses at most the call it was in. A run goes on from the state as it is
+stored, so it may go on on a machine that rounds differently.
 """
 
 import errno
@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -18,66 +18,11 @@ from typing import IO, Any, Self
 import yaml
 
 from ..rope.files import write_atomically
+from .budget import Budget
+from .history import HistoryRow, ScoreKey, read_history
+from .proposals import LoggedProposal, read_proposals, standing
 from .space import Genome
-from .strategies import GRADIENT_SCORES, Evaluation, Gradient, Request, Strategy
-
-FORMAT = "longrope-search"
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """One candidate scored on one document."""
-
-    generation: int
-    """Generation that asked first for this score, from 0."""
-    origin: str
-    """Where the candidate came from: `seed:yarn`, `mutation`, ..."""
-    steps: tuple[int, ...]
-    """Rescale factors in grid steps, length P."""
-    start_tokens: int
-    """n_hat in tokens."""
-    document: int
-    """Index of the search document."""
-    nats: float | None
-    """Summed loss in nats; None if the score failed."""
-    tokens: int
-    """Tokens the loss is summed over; 0 if the score failed."""
-    forwarded: int
-    """Tokens sent through the model for it."""
-    error: str | None
-    """Why the score failed, None if it did not."""
-    seconds: float
-    """Wall time of the call, divided by its candidates."""
-    rows_left: int
-    """Rows of the same call that follow; 0 ends a call."""
-    attention: int | None = None
-    """Attention factor in grid steps; None where a policy fixes it."""
-    critical_dimension: int | None = None
-    """Pair below which the factors follow NTK; None where all are free."""
-    differentiated: bool = False
-    """Whether derivatives were asked for, too."""
-    gradient: Gradient | None = None
-    """The derivatives; None if they were not asked for or the score failed."""
-
-    @property
-    def num_scores(self) -> int:
-        """What the row cost, in scores (one forward each)."""
-        return GRADIENT_SCORES if self.differentiated else 1
-
-    @property
-    def key(self) -> "ScoreKey":
-        """What was asked for."""
-        return self.genome, self.document, self.differentiated
-
-    @property
-    def genome(self) -> Genome:
-        """The candidate."""
-        return Genome(self.steps, self.start_tokens, self.attention, self.critical_dimension)
-
-
-ScoreKey = tuple[Genome, int, bool]
-"""A candidate, a document, and whether derivatives are wanted, too."""
+from .strategies import Evaluation, Proposal, Request, Strategy
 
 
 class RunFolder:
@@ -89,32 +34,42 @@ class RunFolder:
         resume: continue the run in the folder, if there is one.
 
     Raises:
-        ValueError: the folder holds a run and `resume` is not set, or its run has another configuration, is damaged, or
-            is in use. Nothing in the folder is changed then.
+        ValueError: the folder holds a run and `resume` is not set, or its run has another configuration or is in use.
+            Nothing in the folder is changed then.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path = Path(path)
-        names = ("config.yaml", "history.jsonl", "checkpoint.json")
-        self._config, self._history, self._checkpoint = (self.path / name for name in names)
-        exists = any((self.path / name).exists() for name in names)
-        if exists and not resume:
-            raise ValueError(
-                f"the run folder must be new, got {self.path}, which holds a run; continue it with --resume or choose "
-                "another folder"
-            )
+        names = ("config.yaml", "history.jsonl", "proposals.jsonl")
+        self._config, self._history, self._proposals = (self.path / name for name in names)
         self._lock = _lock(self.path)
         try:
+            exists = any((self.path / name).exists() for name in names)
+            if exists and not resume:
+                raise ValueError(
+                    f"the run folder must be new, got {self.path}, which holds a run; continue it with --resume or "
+                    "choose another folder"
+                )
             if exists:
                 self._check_config(config)
-            rows, self._end = read_history(self._history)
-            self._state = self._read_checkpoint(len(rows))
+            rows, self._history_end, num_damaged = read_history(self._history)
+            self._lines, self._proposals_end, damaged = read_proposals(self._proposals)
             if not exists:
-                self._save(self._config, yaml.safe_dump(dict(config), sort_keys=False))
+                self._save_config(config)
         except BaseException:
             self.close()
             raise
         self._rows: dict[ScoreKey, HistoryRow] = {row.key: row for row in rows}
+        self._current: Proposal | None = None
+        self.notes: list[str] = []
+        """What was damaged, in sentences."""
+        if num_damaged:
+            self.notes.append(f"{num_damaged} lines of history.jsonl are damaged; their scores are made again")
+        if damaged:
+            self.notes.append(
+                f"proposals.jsonl is damaged after {len(self._lines)} lines; the search goes on from there, and scores "
+                "that are known are not made again"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +87,16 @@ class RunFolder:
     def rows(self) -> Sequence[HistoryRow]:
         """Every score, in the order it was made."""
         return tuple(self._rows.values())
+
+    @property
+    def last(self) -> LoggedProposal | None:
+        """The generation asked for last."""
+        return self._lines[-1] if self._lines else None
+
+    @property
+    def standing(self) -> list[Proposal]:
+        """The generations that the search went through, without the final one."""
+        return standing(self._lines)
 
     def missing(self, requests: Sequence[Request]) -> dict[tuple[int, bool], dict[Genome, str]]:
         """Return what the requests need and nobody has scored: (document, with gradient) to genomes to origin."""
@@ -157,40 +122,41 @@ class RunFolder:
         Raises:
             OSError: the disk is full or fails; the history is as it was.
         """
-        data = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows).encode()
-        with open(self._history, "ab", buffering=0) as file:
-            file.truncate(self._end)  # of a call that a killed run left unfinished
-            try:
-                if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-            except OSError as error:
-                file.truncate(self._end)
-                raise _cannot_save(self._history, error) from error
-        self._end += len(data)
+        lines = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
+        self._history_end = _append(self._history, self._history_end, lines)
         self._rows |= {row.key: row for row in rows}
 
-    def save_checkpoint(self, strategy: Strategy) -> None:
-        """Save the state of the strategy, whole or not at all.
+    def propose(self, strategy: Strategy, budget: Budget) -> None:
+        """Record what the strategy asks for, unless it was recorded before, and wait until the disk has it.
 
         Raises:
-            OSError: the disk is full or fails; the last checkpoint is as it was.
+            OSError: the disk is full or fails; the file is as it was.
         """
-        payload = {"format": FORMAT, "version": VERSION, "history_rows": len(self._rows), "state": strategy.state()}
-        self._save(self._checkpoint, json.dumps(payload, allow_nan=False) + "\n")
-
-    def restore(self, strategy: Strategy) -> None:
-        """Bring a fresh strategy to the last checkpoint, if there is one.
-
-        Raises:
-            ValueError: the checkpoint does not fit the strategy.
-        """
-        if self._state is None:
+        asked = tuple(strategy.ask())
+        now, current = (strategy.generation, strategy.final, asked), self._current
+        if current is not None and now == (current.generation, current.final, current.requests):
             return
+        line = LoggedProposal(Proposal(*now, strategy.state()), budget)
+        self._proposals_end = _append(self._proposals, self._proposals_end, line.to_line())
+        self._lines.append(line)
+        self._current = line.proposal
+
+    def restore(self, strategy: Strategy, proposal: Proposal) -> None:
+        """Bring a strategy to where a generation was asked for.
+
+        Raises:
+            ValueError: the state does not fit the strategy.
+        """
+        earlier = [one for one in self.standing if one.generation < proposal.generation]
+        told = [[self.evaluation(request) for request in one.requests] for one in earlier]
         try:
-            strategy.restore(self._state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._bad_checkpoint(f"{type(error).__name__}: {error}") from error
+            strategy.restore(proposal, told)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"{self._proposals} must hold states of this search, got {type(error).__name__}: {error}; delete it "
+                "and resume: the search asks again from the start, and scores that are known are not made again"
+            ) from error
+        self._current = proposal
 
     def _check_config(self, config: Mapping[str, Any]) -> None:
         try:
@@ -204,69 +170,26 @@ class RunFolder:
                 "settings or choose another folder"
             )
 
-    def _read_checkpoint(self, num_rows: int) -> dict[str, Any] | None:
-        if not self._checkpoint.exists():
-            return None
+    def _save_config(self, config: Mapping[str, Any]) -> None:
         try:
-            payload = json.loads(self._checkpoint.read_text(encoding="utf-8"))
-            header, needed, state = (payload["format"], payload["version"]), payload["history_rows"], payload["state"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._bad_checkpoint(f"{type(error).__name__}: {error}") from error
-        if header != (FORMAT, VERSION):
-            raise self._bad_checkpoint(f"format and version {header}")
-        if num_rows < needed:
-            raise ValueError(
-                f"history.jsonl must hold the {needed} scores of the checkpoint, got {num_rows} in {self.path}; "
-                "restore it, or delete checkpoint.json to replay what is left and score the rest again"
-            )
-        return state
-
-    def _bad_checkpoint(self, found: str) -> ValueError:
-        return ValueError(
-            f"{self._checkpoint} must hold a state of this search, got {found}; delete it and resume: the search is "
-            "replayed from history.jsonl without scoring anything again"
-        )
-
-    def _save(self, path: Path, text: str) -> None:
-        try:
-            write_atomically(path, text)
+            write_atomically(self._config, yaml.safe_dump(dict(config), sort_keys=False))
         except OSError as error:
-            raise _cannot_save(path, error) from error
+            raise _cannot_save(self._config, error) from error
 
 
-def read_history(path: Path) -> tuple[list[HistoryRow], int]:
-    """Return the rows of all finished calls, and the length in bytes of the file up to there.
-
-    Raises:
-        ValueError: a line other than the last is no row.
-    """
-    rows: list[HistoryRow] = []
-    num_finished = end = position = 0
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    for number, line in enumerate(lines, start=1):
+def _append(path: Path, end: int, text: str) -> int:
+    """Add lines after the first `end` bytes of a file, whole or not at all; return the new end."""
+    data = text.encode()
+    with open(path, "ab", buffering=0) as file:
+        file.truncate(end)  # of what a killed run left unfinished
         try:
-            rows.append(_parse_row(line))
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):
-                break  # torn: the run was killed while it wrote
-            raise ValueError(
-                f"{path} must hold one score per line, got a damaged line {number} ({error}); restore the file"
-            ) from error
-        position += len(line)
-        if rows[-1].rows_left == 0:
-            num_finished, end = len(rows), position
-    return rows[:num_finished], end
-
-
-def _parse_row(line: bytes) -> HistoryRow:
-    if not line.endswith(b"\n"):
-        raise ValueError("no end of line")
-    payload = json.loads(line)
-    payload["steps"] = tuple(payload["steps"])
-    if payload.get("gradient") is not None:
-        payload["gradient"] = Gradient.from_dict(payload["gradient"])
-    payload.setdefault("forwarded", payload["tokens"] + 1)  # older histories: windows, all scored but the first token
-    return HistoryRow(**payload)
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(end)
+            raise _cannot_save(path, error) from error
+    return end + len(data)
 
 
 def _lock(path: Path) -> IO[str]:

@@ -1,4 +1,4 @@
-"""The loop: ask, score, record, tell, checkpoint."""
+"""The loop: ask, record what is asked, score, record the scores, tell."""
 
 import math
 import time
@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from ..rope.factors import RescaleFactors
-from .budget import Budget
-from .journal import HistoryRow, RunFolder
+from .budget import Budget, cost_of
+from .history import HistoryRow
+from .journal import RunFolder
 from .space import Genome
-from .strategies import Evaluation, Gradient, Request, Strategy
+from .strategies import Evaluation, Gradient, Proposal, Request, Strategy
 
 
 class DocumentScore(Protocol):
@@ -42,6 +43,13 @@ class Objective(Protocol):
 
     def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[DocumentScore]:
         """Return one score per candidate, all on the same document."""
+        ...
+
+    def price(self, document: int, gradient: bool) -> int:
+        """Return the tokens that a score of one candidate on a document sends through the model at most.
+
+        With derivatives, those of the backward pass are in it, each counted twice.
+        """
         ...
 
 
@@ -113,12 +121,13 @@ def run_search(
 ) -> SearchResult:
     """Run a strategy to its end and return the best candidate; continue where the folder stands.
 
-    Every score is asked of the objective once: candidates of a generation on the same document in one call.
+    Every score is asked of the objective once: candidates of a generation on the same document in one call. A run that
+    has ended goes on if the budget has grown and pays for more, and else gives its result again.
 
     Args:
         strategy: fresh, as it was built for the run in the folder.
         objective: scores candidates.
-        folder: records scores and state.
+        folder: records proposals and scores.
         build: makes rescale factors of a genome: `space.decode`, lengths, attention factor.
         on_progress: called after every call of the objective and after every generation.
         budget: where to stop; None: at the strategy's own end.
@@ -127,41 +136,91 @@ def run_search(
         ValueError: the budget does not pay for the first generation.
         RuntimeError: no candidate of the first generation could be scored, or none of the last.
     """
-    folder.restore(strategy)
+    run = _Run(strategy, objective, folder, build, on_progress, budget or Budget())
+    run.resume()
     while not strategy.done:
-        requests, generation = strategy.ask(), strategy.generation
-        if budget and not _affords(budget, folder, strategy, requests):
+        requests = strategy.ask()
+        folder.propose(strategy, run.budget)
+        if not strategy.final and not run.affords(requests):
             strategy.finish()
-            if strategy.done:
-                break
-            requests = strategy.ask()
-        for (document, gradient), genomes in folder.missing(requests).items():
-            ask = _differentiate if gradient else _score
-            folder.append(ask(objective, build, document, genomes, generation))
-            _report(on_progress, strategy, folder, requests, generation)
-        evaluations = [folder.evaluation(request) for request in requests]
-        _check_first(evaluations, generation)
+            continue
+        evaluations = run.evaluate(requests, strategy.generation)
+        _check_first(evaluations, strategy.generation)
         strategy.tell(evaluations)
-        folder.save_checkpoint(strategy)
-        _report(on_progress, strategy, folder, requests, generation)
+        run.report(requests, strategy.generation - 1)
     if strategy.best is None:
         raise RuntimeError("a search must end with a scored candidate, got failures only; see error in history.jsonl")
     return SearchResult(strategy.best, *_cost(folder))
 
 
-def _affords(budget: Budget, folder: RunFolder, strategy: Strategy, requests: Sequence[Request]) -> bool:
-    """Whether the budget allows the generation asked for, judged by the generations before it alone."""
-    rows = [row for row in folder.rows if row.generation < strategy.generation]
-    if budget.allows(rows, requests, strategy.num_final_scores):
-        return True
-    if strategy.generation == 0:
-        num_scores = sum(len(request.documents) * request.scores_per_document for request in requests)
-        num_scores += strategy.num_final_scores
-        raise ValueError(
-            f"max_scored_tokens must be at least {num_scores * budget.tokens_per_score} for the first and the last "
-            f"generation, got {budget.max_scored_tokens}; raise it or choose smaller hyper-parameters"
+@dataclass(frozen=True)
+class _Run:
+    """What the steps of the loop share."""
+
+    strategy: Strategy
+    objective: Objective
+    folder: RunFolder
+    build: Callable[[Genome], RescaleFactors]
+    on_progress: Callable[[SearchProgress], None] | None
+    budget: Budget
+
+    def resume(self) -> None:
+        """Bring the strategy to where the folder stands.
+
+        That is the generation asked for last, but if it is the final one and the budget has grown since and pays for
+        more, the one before it.
+        """
+        last, standing = self.folder.last, self.folder.standing
+        for proposal in standing:
+            if last and proposal.generation < last.proposal.generation:
+                self.evaluate(proposal.requests, proposal.generation)  # scores that were lost
+        if last is None:
+            return
+        if last.proposal.final and standing and self.budget.exceeds(last.budget) and self._goes_on(standing[-1]):
+            return
+        self.folder.restore(self.strategy, last.proposal)
+
+    def _goes_on(self, proposal: Proposal) -> bool:
+        """Go back to a generation, which may have its scores; return whether the budget pays for what follows."""
+        self.folder.restore(self.strategy, proposal)
+        requests = self.strategy.ask()
+        if not any(self.folder.missing(requests).values()):
+            self.strategy.tell([self.folder.evaluation(request) for request in requests])
+            requests = self.strategy.ask()
+        return not self.strategy.final and self.affords(requests)
+
+    def affords(self, requests: Sequence[Request]) -> bool:
+        """Whether the budget allows the generation asked for and the final one after it."""
+        generation, price = self.strategy.generation, self.objective.price
+        reserved = sum(price(document, False) for document in self.strategy.reserved)
+        if self.budget.allows(self.folder.rows, generation, requests, reserved, price):
+            return True
+        if generation == 0:
+            raise ValueError(
+                f"max_scored_tokens must be at least {cost_of(requests, price) + reserved} for the first and the last "
+                f"generation, got {self.budget.max_scored_tokens}; raise it or choose smaller hyper-parameters"
+            )
+        return False
+
+    def evaluate(self, requests: Sequence[Request], generation: int) -> list[Evaluation]:
+        """Return the evaluations of a generation; score what is missing."""
+        for (document, gradient), genomes in self.folder.missing(requests).items():
+            ask = _differentiate if gradient else _score
+            self.folder.append(ask(self.objective, self.build, document, genomes, generation))
+            self.report(requests, generation)
+        return [self.folder.evaluation(request) for request in requests]
+
+    def report(self, requests: Sequence[Request], generation: int) -> None:
+        """Tell whoever listens where the search stands."""
+        if self.on_progress is None:
+            return
+        num_requested = len({(r.genome, document, r.gradient) for r in requests for document in r.documents})
+        num_missing = sum(map(len, self.folder.missing(requests).values()))
+        num_generations, num_scored = self.strategy.num_generations, num_requested - num_missing
+        cost = _cost(self.folder)
+        self.on_progress(
+            SearchProgress(generation, num_generations, num_scored, num_requested, *cost, best=self.strategy.best)
         )
-    return False
 
 
 def _score(
@@ -177,7 +236,19 @@ def _score(
     seconds = time.perf_counter() - started
     if len(scores) != len(genomes):
         raise RuntimeError(f"the objective must give one score per candidate, got {len(scores)} for {len(genomes)}")
-    return _rows(scores, genomes, generation=generation, document=document, seconds=seconds / len(genomes))
+    rows = _rows(scores, genomes, generation=generation, document=document, seconds=seconds / len(genomes))
+    _check_price(objective, rows)
+    return rows
+
+
+def _check_price(objective: Objective, rows: Sequence[HistoryRow]) -> None:
+    """Refuse an objective that costs more than it said, since no budget would hold."""
+    for row in rows:
+        if row.forwarded > (price := objective.price(row.document, row.differentiated)):
+            raise RuntimeError(
+                f"a score must cost at most the price of {price} tokens, got {row.forwarded} on document "
+                f"{row.document}; mend the objective's price"
+            )
 
 
 def _differentiate(
@@ -198,6 +269,7 @@ def _differentiate(
     seconds = (time.perf_counter() - started) / len(genomes)
     gradients = [None if _why_failed(score) else _gradient_of(score) for score in scores]
     rows = _rows(scores, genomes, generation=generation, document=document, seconds=seconds, differentiated=True)
+    _check_price(objective, rows)
     return [replace(row, gradient=gradient) for row, gradient in zip(rows, gradients, strict=True)]
 
 
@@ -242,29 +314,6 @@ def _check_first(evaluations: Sequence[Evaluation], generation: int) -> None:
             f"the first generation must hold a candidate that can be scored, got {len(evaluations)} failures, of "
             f"which the first: {evaluations[0].error}; mend that and start in a new run folder"
         )
-
-
-def _report(
-    on_progress: Callable[[SearchProgress], None] | None,
-    strategy: Strategy,
-    folder: RunFolder,
-    requests: Sequence[Request],
-    generation: int,
-) -> None:
-    if on_progress is None:
-        return
-    num_requested = len({(r.genome, document, r.gradient) for r in requests for document in r.documents})
-    num_missing = sum(map(len, folder.missing(requests).values()))
-    on_progress(
-        SearchProgress(
-            generation,
-            strategy.num_generations,
-            num_requested - num_missing,
-            num_requested,
-            *_cost(folder),
-            best=strategy.best,
-        )
-    )
 
 
 def _cost(folder: RunFolder) -> tuple[int, int]:

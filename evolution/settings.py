@@ -113,10 +113,10 @@ class HybridSettings(Settings):
     """Windows of the target length cut from each document, spread evenly over it, at least 1."""
     num_scores: int = 336
     """Budget: scores of one candidate on one window, in all phases together; `--max-scored-tokens` replaces it."""
-    turn_share: float = 0.7
-    """Share of the scores left that an emitter may spend in one turn, above 0 to 1."""
-    turn_scores: int = 400
-    """Scores that an emitter may spend in one turn at most, at least 1."""
+    stage_share: float = 0.7
+    """Share of the scores left that a stage may spend, above 0 to 1."""
+    stage_scores: int = 400
+    """Scores that a stage may spend at most, at least 1."""
     population_size: int = 8
     """Candidates per generation of the evolution strategies, at least 4."""
     num_knots: int = 10
@@ -126,7 +126,7 @@ class HybridSettings(Settings):
     sigma: float = 0.1
     """First standard deviation of the change at a knot, in units of log lambda, above 0."""
     use_gradients: bool = True
-    """Let an emitter descend on gradients, which need more memory."""
+    """Let stages descend on gradients, which need more memory."""
     num_descent_knots: int = 16
     """Knots of the descent, at least 2 (at most one per pair is used)."""
     descent_travel: float = 1.1
@@ -136,9 +136,9 @@ class HybridSettings(Settings):
     beta2: float = 0.95
     """Decay of the squared gradient of the descent, at least 0 and below 1."""
     sigma_decay: float = 0.5
-    """Factor of sigma from one turn of an evolution strategy to its next, above 0 to 1."""
+    """Factor of sigma from one stage of a kind to its next, above 0 to 1."""
     min_generations: int = 8
-    """Generations of a turn at least, before candidates share more windows, at least 1."""
+    """Generations of an evolution strategy at least, before candidates share more windows, at least 1."""
     averaged_share: float = 0.5
     """Share of the generations, counted from the last, whose means are averaged, above 0 to 1."""
     num_mutations: int = 4
@@ -150,15 +150,15 @@ class HybridSettings(Settings):
     max_attempts: int = 20
     """Draws of a new candidate before giving up on it, at least 1."""
     race_rounds: int = 5
-    """Windows on which a candidate that is not dropped meets the incumbent, at least 2."""
-    duel_windows: int = 8
-    """Windows on which a proposal meets the incumbent at most, at least 2."""
-    min_duel_windows: int = 4
-    """Windows on which it meets the incumbent at least, at least 2."""
+    """Windows on which a candidate that is not dropped is compared with the incumbent, at least 2."""
+    comparison_windows: int = 8
+    """Windows on which a proposal is compared with the incumbent at most, at least 2."""
+    min_comparison_windows: int = 4
+    """Windows on which it is compared with the incumbent at least, at least 2."""
     significance: float = 0.1
-    """Level of the paired test that drops a candidate and of the one that ends a duel, above 0 to 1."""
+    """Level of the paired tests that drop a candidate and that end a comparison, above 0 to 1."""
     patience: int = 1
-    """Turns without a sure gain, of every emitter in a row, after which the search ends, at least 1."""
+    """Stages without a sure gain, of every kind in a row, after which the search ends, at least 1."""
     selection_share: float = 0.3
     """Share of the documents kept for the selection among the finalists, above 0 to 1; at least one document."""
     selection_budget: float = 0.12
@@ -170,19 +170,19 @@ class HybridSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_whole(self, num_scores=1, turn_scores=1, population_size=4, num_knots=2, num_fine_knots=2)
+        _check_whole(self, num_scores=1, stage_scores=1, population_size=4, num_knots=2, num_fine_knots=2)
         _check_whole(self, min_generations=1, num_mutations=0, num_crossovers=0, max_attempts=1, race_rounds=2)
         _check_whole(
             self,
             num_descent_knots=2,
-            duel_windows=2,
-            min_duel_windows=2,
+            comparison_windows=2,
+            min_comparison_windows=2,
             patience=1,
             selection_windows=1,
             num_finalists=2,
         )
         for name in (
-            "turn_share",
+            "stage_share",
             "largest_step",
             "sigma_decay",
             "averaged_share",
@@ -196,10 +196,10 @@ class HybridSettings(Settings):
         _check_sigma(self.sigma)
         if not 0 < self.descent_travel < float("inf"):
             raise ValueError(f"descent_travel must be finite and above 0, got {self.descent_travel}; try 1.1")
-        if self.min_duel_windows > self.duel_windows:
+        if self.min_comparison_windows > self.comparison_windows:
             raise ValueError(
-                f"min_duel_windows must be at most duel_windows ({self.duel_windows}), got {self.min_duel_windows}; "
-                "lower it or raise duel_windows"
+                f"min_comparison_windows must be at most comparison_windows ({self.comparison_windows}), "
+                f"got {self.min_comparison_windows}; lower it or raise comparison_windows"
             )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..settings import Settings
 from ..space import Genome, Space
-from .base import GRADIENT_SCORES, Evaluation, Gradient, Request, Strategy
+from .base import GRADIENT_SCORES, Evaluation, Gradient, Proposal, Request, Strategy
 from .cma import CmaStrategy
 from .gradient import GradientStrategy
 from .hybrid import HybridStrategy
@@ -27,6 +27,7 @@ __all__ = [
     "PaperStrategy",
     "ParetoStrategy",
     "PiecewiseStrategy",
+    "Proposal",
     "Request",
     "Strategy",
     "build_strategy",

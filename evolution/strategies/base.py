@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from ..space import Genome, Space
@@ -27,6 +27,12 @@ class Request:
     def scores_per_document(self) -> int:
         """What a document costs, in scores (one forward each)."""
         return GRADIENT_SCORES if self.gradient else 1
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any]) -> "Request":
+        """Undo `dataclasses.asdict`, also after a trip through JSON."""
+        genome = {**payload["genome"], "steps": tuple(payload["genome"]["steps"])}
+        return cls(Genome(**genome), tuple(payload["documents"]), payload["origin"], payload["gradient"])
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Evaluation:
     @property
     def failed(self) -> bool:
         """Whether there is no finite loss to rank."""
-        return self.error is not None or not math.isfinite(sum(self.nats)) or sum(self.tokens) <= 0
+        return self.error is not None or not math.isfinite(math.fsum(self.nats)) or sum(self.tokens) <= 0
 
     @property
     def loss(self) -> float:
@@ -77,37 +83,44 @@ class Evaluation:
         """
         if self.failed:
             raise RuntimeError(f"a failed evaluation has no loss: {self.error or self.nats}")
-        return sum(self.nats) / sum(self.tokens)
+        return math.fsum(self.nats) / sum(self.tokens)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A generation that was asked for, and the state to go on from once its scores are there."""
+
+    generation: int
+    """Number of the generation, from 0."""
+    final: bool
+    """Whether it is the choice among the finalists, which a larger budget puts off."""
+    requests: tuple[Request, ...]
+    """What it asks for."""
+    state: Mapping[str, Any]
+    """The strategy's `state()` after it asked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_dict` undoes it."""
+        return {
+            "generation": self.generation,
+            "final": self.final,
+            "requests": [asdict(request) for request in self.requests],
+            "state": dict(self.state),
+        }
 
     @classmethod
-    def from_dict(cls, payload: Mapping[str, Any]) -> "Evaluation":
-        """Undo `dataclasses.asdict`, also after a trip through JSON."""
-        request = payload["request"]
-        return cls(
-            request=Request(
-                genome_from_dict(request["genome"]),
-                tuple(request["documents"]),
-                request["origin"],
-                request["gradient"],
-            ),
-            nats=tuple(payload["nats"]),
-            tokens=tuple(payload["tokens"]),
-            error=payload["error"],
-            gradients=tuple(Gradient.from_dict(gradient) for gradient in payload["gradients"]),
-        )
-
-
-def genome_from_dict(payload: Mapping[str, Any]) -> Genome:
-    """Undo `dataclasses.asdict` of a genome, also after a trip through JSON."""
-    return Genome(**{**payload, "steps": tuple(payload["steps"])})
+    def from_dict(cls, payload: Mapping[str, Any]) -> "Proposal":
+        """Undo `to_dict`."""
+        requests = tuple(Request.from_dict(request) for request in payload["requests"])
+        return cls(int(payload["generation"]), bool(payload["final"]), requests, payload["state"])
 
 
 class Strategy(Protocol):
     """A search algorithm that proposes candidates and never scores them itself.
 
     `ask` proposes one generation and may be called again with the same answer until `tell` takes the evaluations in the
-    order of the requests. `state` is JSON-able and holds everything up to the last `tell`; a strategy built with the
-    same arguments continues from it exactly.
+    order of the requests. `state`, taken after `ask`, is JSON-able and holds what the evaluations don't tell: a
+    strategy built with the same arguments continues from it and from the evaluations told.
     """
 
     @property
@@ -126,6 +139,11 @@ class Strategy(Protocol):
         ...
 
     @property
+    def final(self) -> bool:
+        """Whether the generation asked for is the choice among the finalists."""
+        ...
+
+    @property
     def best(self) -> Evaluation | None:
         """The best evaluation so far; the result once the search is done."""
         ...
@@ -135,17 +153,27 @@ class Strategy(Protocol):
     def tell(self, evaluations: Sequence[Evaluation]) -> None: ...
 
     @property
-    def num_final_scores(self) -> int:
-        """Scores that the last generation asks for at most, to be kept in hand until then."""
+    def reserved(self) -> tuple[int, ...]:
+        """Documents that the final generation after this one scores at most, one entry per score."""
         ...
 
     def finish(self) -> None:
-        """Drop what is pending and make the next generation the last, because the budget ends."""
+        """Drop what is pending and make the next generation the final one, because the budget ends."""
         ...
 
     def state(self) -> dict[str, Any]: ...
 
-    def restore(self, state: Mapping[str, Any]) -> None: ...
+    def restore(self, proposal: Proposal, told: Sequence[Sequence[Evaluation]]) -> None:
+        """Go to where a generation was asked for.
+
+        Args:
+            proposal: the generation.
+            told: evaluations of the generations before it, in order.
+
+        Raises:
+            KeyError, TypeError, ValueError: the state is not one of this strategy.
+        """
+        ...
 
 
 def check_seeds(space: Space, seeds: Mapping[str, Genome], num_documents: int) -> None:

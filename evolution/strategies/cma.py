@@ -3,17 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
+from typing import Any
 
 from ..settings import CmaSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_seeds
 from .explorer import Explorer
-from .replay import CountedStrategy, best_of, unique
+from .generational import SelectingStrategy, best_of, unique
 
 
-class CmaStrategy(CountedStrategy):
+class CmaStrategy(SelectingStrategy):
     """Covariance-matrix adaptation in smooth coordinates around the best seed.
 
     1. Generation 0 scores the seeds; the best becomes the origin of the coordinates.
@@ -36,52 +35,49 @@ class CmaStrategy(CountedStrategy):
                 f"documents_per_generation must be at most the {self._num_windows} search documents, "
                 f"got {settings.documents_per_generation}; lower it or give more documents"
             )
-        self._settings = settings
-        self._space = space
+        super().__init__(seed)
+        self._settings, self._space = settings, space
         self._seeds = dict(seeds)
-        self._num_documents = num_documents
-        self._seed = seed
-        super().__init__()
-
-    def _begin(self) -> None:
-        self._rng = np.random.default_rng(self._seed)
+        self._documents = tuple(range(num_documents))
         self._explorer: Explorer | None = None
 
     @property
-    def num_final_scores(self) -> int:
-        return 3 * self._num_documents
+    def num_generations(self) -> int:
+        return self._count_generations(self._settings.num_iterations + 2)
 
     @property
-    def _last(self) -> int:
-        return self._settings.num_iterations + 1 if self._finished_at is None else self._finished_at
+    def reserved(self) -> tuple[int, ...]:
+        return 3 * self._documents
 
-    def _ask(self) -> list[Request]:
-        if self.generation == self._last:
-            return self._ask_result()
+    def _propose(self) -> list[Request] | None:
+        if self.generation > self._settings.num_iterations:
+            return None
         documents = self._draw_documents()
         if self._explorer is None:
             return [Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()]
         candidates = [Request(genome, documents, "cma") for genome in self._explorer.ask()]
         return [*candidates, replace(self._best_seed, documents=documents)]
 
-    def _ask_result(self) -> list[Request]:
-        documents = tuple(range(self._num_documents))
-        if self._explorer is None or not self._explorer.generation:
-            return unique([Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()])
-        best = self._best_seed
-        average = self._explorer.average(self._settings.averaged_share)
-        kept = replace(average, start_tokens=best.genome.start_tokens)
-        finalists = {best.origin: best.genome, "average": average, "average:start_tokens": kept}
-        return unique([Request(genome, documents, origin) for origin, genome in finalists.items()])
+    def _finalists(self) -> list[Request]:
+        if not self._told:
+            return unique([Request(genome, self._documents, f"seed:{name}") for name, genome in self._seeds.items()])
+        finalists = [replace(self._best_seed, documents=self._documents)]
+        if self._explorer is not None and self._explorer.generation:
+            average = self._explorer.average(self._settings.averaged_share)
+            kept = replace(average, start_tokens=finalists[0].genome.start_tokens)
+            finalists += [
+                Request(average, self._documents, "average"),
+                Request(kept, self._documents, "average:start_tokens"),
+            ]
+        return unique(finalists)
 
-    def _tell(self, evaluations: Sequence[Evaluation]) -> None:
-        if self.generation == 0:
-            self._seed_scores = evaluations
-            if self._last > 0 and best_of(evaluations):
-                self._explorer = self._new_explorer()
-        elif self._explorer and self.generation < self._last:
-            candidates = evaluations[: self._settings.population_size]
-            self._explorer.tell([math.inf if one.failed else one.loss for one in candidates])
+    def _learn(self, evaluations: Sequence[Evaluation]) -> None:
+        if self._explorer is None:
+            if best := best_of(evaluations):
+                self._explorer = self._new_explorer(best.genome)
+            return
+        candidates = evaluations[: self._settings.population_size]
+        self._explorer.tell([math.inf if one.failed else one.loss for one in candidates])
 
     def _draw_documents(self) -> tuple[int, ...]:
         drawn = self._rng.choice(self._num_windows, self._settings.documents_per_generation, replace=False)
@@ -89,18 +85,25 @@ class CmaStrategy(CountedStrategy):
 
     @property
     def _best_seed(self) -> Request:
-        best = best_of(self._seed_scores)
+        best = best_of(self._told[0])
         if best is None:
-            raise RuntimeError(f"no seed could be scored: {self._seed_scores[0].error}; fix the objective")
+            raise RuntimeError(f"no seed could be scored: {self._told[0][0].error}; fix the objective")
         return best.request
 
-    def _new_explorer(self) -> Explorer:
+    def _new_explorer(self, origin: Genome) -> Explorer:
         settings = self._settings
-        return Explorer(
+        return Explorer.start(
             self._space,
-            self._best_seed.genome,
+            origin,
             settings.num_knots,
             settings.sigma,
             settings.population_size,
             int(self._rng.integers(2**32)),
         )
+
+    def _state(self) -> dict[str, Any]:
+        return {"explorer": self._explorer and self._explorer.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        explorer = state["explorer"]
+        self._explorer = explorer and Explorer(self._space, **explorer)

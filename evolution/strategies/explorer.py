@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from cmaes import CMAwM
@@ -12,31 +13,67 @@ from ..space import Genome, Space
 
 
 class Explorer:
-    """Evolution strategy in smooth coordinates around an origin genome.
+    """Evolution strategy in smooth coordinates around an origin genome; `start` begins one, `state` stores it.
 
     Args:
         space: of the genomes.
-        origin: where it starts.
+        origin: where it started.
         num_knots: knots of log lambda.
-        sigma: first standard deviation of a coordinate; of the start tokens' place it is one choice.
-        population_size: candidates per generation.
-        seed: of the random generator.
+        start_token_step: distance of two choices of start tokens.
+        optimizer: the distribution.
+        points: candidates asked for, in the coordinates of the optimizer.
+        means: of the distribution after each generation.
     """
 
     def __init__(
-        self, space: Space, origin: Genome, num_knots: int, sigma: float, population_size: int, seed: int
+        self,
+        space: Space,
+        origin: Genome,
+        num_knots: int,
+        start_token_step: float,
+        optimizer: CMAwM,
+        points: Sequence[NDArray[np.float64]] = (),
+        means: Sequence[NDArray[np.float64]] = (),
     ) -> None:
-        self._coordinates = SmoothCoordinates(space, origin, num_knots, start_token_step=sigma)
-        self._optimizer = CMAwM(
-            mean=np.zeros(self._coordinates.num_coordinates),
+        self._coordinates = SmoothCoordinates(space, origin, num_knots, start_token_step)
+        self._optimizer = optimizer
+        self._points, self._means = list(points), list(means)
+
+    @classmethod
+    def start(
+        cls, space: Space, origin: Genome, num_knots: int, sigma: float, population_size: int, seed: int
+    ) -> "Explorer":
+        """Return a strategy that knows nothing yet.
+
+        Args:
+            space: of the genomes.
+            origin: where it starts.
+            num_knots: knots of log lambda.
+            sigma: first standard deviation of a coordinate; of the start tokens' place it is one choice.
+            population_size: candidates per generation.
+            seed: of the random generator.
+        """
+        coordinates = SmoothCoordinates(space, origin, num_knots, start_token_step=sigma)
+        optimizer = CMAwM(
+            mean=np.zeros(coordinates.num_coordinates),
             sigma=sigma,
-            bounds=self._coordinates.bounds,
-            steps=self._coordinates.steps,
+            bounds=coordinates.bounds,
+            steps=coordinates.steps,
             population_size=population_size,
             seed=seed,
         )
-        self._points: list[NDArray[np.float64]] = []
-        self._means: list[NDArray[np.float64]] = []
+        return cls(space, origin, num_knots, sigma, optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """Return the arguments that go on from here, but for the space."""
+        return {
+            "origin": self._coordinates.origin,
+            "num_knots": self._coordinates.num_knots,
+            "start_token_step": self._coordinates.start_token_step,
+            "optimizer": self._optimizer,
+            "points": self._points,
+            "means": self._means,
+        }
 
     @property
     def generation(self) -> int:

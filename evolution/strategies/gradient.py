@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from ..coordinates import ATTENTION_SHARE, knot_positions
 from ..settings import GradientSettings
 from ..space import ATTENTION_RESOLUTION, Genome, Space
 from .base import Evaluation, Request, check_seeds
-from .replay import CountedStrategy, best_of, unique
-from .windows import Deck
+from .generational import SelectingStrategy, best_of, unique
+from .windows import WindowPool
 
 EPSILON = 1e-12
 """Keeps Adam's division finite where a gradient has always been 0; far below any gradient in nats per token."""
@@ -24,11 +25,28 @@ Vector = NDArray[np.float64]
 class Adam:
     """Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1)."""
 
-    def __init__(self, learning_rate: float, beta1: float, beta2: float) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        mean: Vector | float = 0.0,
+        square: Vector | float = 0.0,
+        num_steps: int = 0,
+    ) -> None:
         self._learning_rate, self._beta1, self._beta2 = learning_rate, beta1, beta2
-        self._mean: Vector | float = 0.0
-        self._square: Vector | float = 0.0
-        self._num_steps = 0
+        self._mean, self._square, self._num_steps = mean, square, num_steps
+
+    def state(self) -> dict[str, Any]:
+        """Return the arguments that go on from here."""
+        return {
+            "learning_rate": self._learning_rate,
+            "beta1": self._beta1,
+            "beta2": self._beta2,
+            "mean": self._mean,
+            "square": self._square,
+            "num_steps": self._num_steps,
+        }
 
     def step(self, gradient: Vector, share: float = 1.0) -> Vector:
         """Return the change of the point for the next gradient, by a share of the learning rate."""
@@ -48,7 +66,7 @@ class Descent:
     isotonic regression of log lambda, clipped, and the knots that fit it best.
     """
 
-    def __init__(self, space: Space, origin: Genome, num_knots: int, adam: Adam) -> None:
+    def __init__(self, space: Space, origin: Genome, num_knots: int, adam: Adam, points: Sequence[Vector] = ()) -> None:
         self._space, self._origin, self._adam = space, origin, adam
         knots = knot_positions(space, num_knots)
         pairs = np.arange(space.num_pairs)
@@ -56,8 +74,18 @@ class Descent:
         self._log_lambda: Vector = np.log(space.decode(origin))
         attention = space.decode_attention(origin)
         self._log_attention = None if attention is None else math.log(attention)
-        self._point = np.zeros(num_knots + (attention is not None))
-        self._points: list[Vector] = []
+        self._points = list(points)
+        self._point = self._points[-1] if points else np.zeros(num_knots + (attention is not None))
+
+    def state(self) -> dict[str, Any]:
+        """Return the arguments that go on from here, but for the space."""
+        adam, num_knots = self._adam.state(), self._basis.shape[1]
+        return {"origin": self._origin, "num_knots": num_knots, "adam": adam, "points": self._points}
+
+    @classmethod
+    def restored(cls, space: Space, state: Mapping[str, Any]) -> "Descent":
+        """Return the descent of a state."""
+        return cls(space, **{**state, "adam": Adam(**state["adam"])})
 
     @property
     def num_steps(self) -> int:
@@ -100,7 +128,7 @@ class Descent:
         return np.append(knots, np.clip(point[-1], *(bounds - self._log_attention) / ATTENTION_SHARE))
 
 
-class GradientStrategy(CountedStrategy):
+class GradientStrategy(SelectingStrategy):
     """Adam from the best seed, each step on fresh windows.
 
     1. Generation 0 scores the seeds on a few windows.
@@ -116,43 +144,38 @@ class GradientStrategy(CountedStrategy):
         self, settings: GradientSettings, space: Space, seeds: Mapping[str, Genome], num_documents: int, seed: int
     ) -> None:
         check_seeds(space, seeds, num_documents)
-        self._settings, self._space, self._seed = settings, space, seed
+        super().__init__(seed)
+        self._settings, self._space = settings, space
         self._seeds = dict(seeds)
-        self._num_documents = num_documents
+        self._documents = tuple(range(num_documents))
+        self._windows = range(num_documents * settings.windows_per_document)
         self._num_trials = 1 if len(space.start_token_choices) > 1 else 0
-        super().__init__()
-
-    def _begin(self) -> None:
-        rng = np.random.default_rng(self._seed)
-        self._deck = Deck(range(self._num_documents * self._settings.windows_per_document), rng)
-        self._best_seed: Evaluation | None = None
+        self._pool = WindowPool(self._windows, self._rng)
         self._descent: Descent | None = None
 
     @property
-    def num_final_scores(self) -> int:
-        return 3 * self._num_documents
+    def num_generations(self) -> int:
+        return self._count_generations(2 + self._num_trials + self._settings.num_iterations)
 
     @property
-    def _last(self) -> int:
-        if self._finished_at is not None:
-            return self._finished_at
-        return 1 + self._num_trials + self._settings.num_iterations
+    def reserved(self) -> tuple[int, ...]:
+        return 3 * self._documents
 
-    def _ask(self) -> list[Request]:
-        if self.generation == self._last:
-            return self._ask_result()
-        if self._best_seed is None:
-            documents = self._deck.draw(self._settings.seed_windows)
+    def _propose(self) -> list[Request] | None:
+        if self.generation > self._num_trials + self._settings.num_iterations:
+            return None
+        if not self._told:
+            documents = self._pool.draw(self._settings.seed_windows)
             return [Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()]
         if self._descent is None:
-            best = self._best_seed.request
+            best = self._best_seed
             genomes = [replace(best.genome, start_tokens=choice) for choice in self._space.start_token_choices]
-            return [Request(genome, best.documents, "start_tokens") for genome in genomes]
-        return [Request(self._descent.genome, self._deck.draw(self._settings.windows_per_step), "adam", gradient=True)]
+            return [Request(genome, best.request.documents, "start_tokens") for genome in genomes]
+        return [Request(self._descent.genome, self._pool.draw(self._settings.windows_per_step), "adam", gradient=True)]
 
-    def _ask_result(self) -> list[Request]:
-        documents = tuple(range(self._num_documents))
-        if self._best_seed is None:
+    def _finalists(self) -> list[Request]:
+        documents = self._documents
+        if not self._told:
             return unique([Request(genome, documents, f"seed:{name}") for name, genome in self._seeds.items()])
         seed = self._best_seed.request
         finalists = {seed.origin: seed.genome}
@@ -162,15 +185,13 @@ class GradientStrategy(CountedStrategy):
             finalists |= {"average": average, "average:start_tokens": kept}
         return unique([Request(genome, documents, origin) for origin, genome in finalists.items()])
 
-    def _tell(self, evaluations: Sequence[Evaluation]) -> None:
-        if self.generation == self._last:
-            return
-        if self._best_seed is None:
-            self._best_seed = best_of(evaluations)
-            if self._best_seed is None:
+    def _learn(self, evaluations: Sequence[Evaluation]) -> None:
+        if not self._told:
+            best = best_of(evaluations)
+            if best is None:
                 raise RuntimeError(f"no seed could be scored: {evaluations[0].error}; fix the objective")
             if not self._num_trials:
-                self._descent = self._new_descent(self._best_seed)
+                self._descent = self._new_descent(best)
         elif self._descent is None:
             self._descent = self._new_descent(best_of(evaluations) or self._best_seed)
         elif evaluations[0].failed:
@@ -182,10 +203,23 @@ class GradientStrategy(CountedStrategy):
         else:
             self._descent.step(*mean_gradient(evaluations[0]))
 
+    @property
+    def _best_seed(self) -> Evaluation:
+        best = best_of(self._told[0])
+        assert best is not None, "the first generation is refused without one"
+        return best
+
     def _new_descent(self, origin: Evaluation) -> Descent:
         settings = self._settings
         adam = Adam(settings.learning_rate, settings.beta1, settings.beta2)
         return Descent(self._space, origin.genome, min(settings.num_knots, self._space.num_pairs), adam)
+
+    def _state(self) -> dict[str, Any]:
+        return {"windows_left": self._pool.left, "descent": self._descent and self._descent.state()}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._pool = WindowPool(self._windows, self._rng, state["windows_left"])
+        self._descent = state["descent"] and Descent.restored(self._space, state["descent"])
 
 
 def mean_gradient(evaluation: Evaluation) -> tuple[Vector, float]:

@@ -8,7 +8,7 @@ from numpy.random import Generator
 from ..operators import ntk_left, redraw
 from ..settings import LongRope2Settings
 from ..space import Genome, Space
-from .paper import Brood, PaperStrategy
+from .paper import Offspring, PaperStrategy
 
 
 class LongRope2Strategy(PaperStrategy):
@@ -28,19 +28,19 @@ class LongRope2Strategy(PaperStrategy):
         self._probability = settings.mutation_probability
         self._space = space
 
-    def _breed_first_population(self, brood: Brood, rng: Generator) -> None:
+    def _breed_first_population(self, offspring: Offspring, rng: Generator) -> None:
         first, last = self._space.critical_dimensions or (0, 0)
         for critical in range(first, last + 1):
-            if len(brood.origins) < self._settings.population_size:
-                brood.add("initial", lambda critical=critical: initial_genome(self._space, critical, rng))
-        parents = list(brood.origins)
-        while len(brood.origins) < self._settings.population_size:
-            if not brood.add("mutation", lambda: self._mutant(parents[int(rng.integers(len(parents)))], rng)):
+            if len(offspring.origins) < self._settings.population_size:
+                offspring.add("initial", lambda critical=critical: initial_genome(self._space, critical, rng))
+        parents = list(offspring.origins)
+        while len(offspring.origins) < self._settings.population_size:
+            if not offspring.add("mutation", lambda: self._mutant(parents[int(rng.integers(len(parents)))], rng)):
                 break
 
-    def _breed_offspring(self, brood: Brood, rng: Generator) -> None:
-        for parent in self._state.parents:
-            brood.add("mutation", lambda genome=parent.genome: self._mutant(genome, rng))
+    def _breed_offspring(self, offspring: Offspring, rng: Generator) -> None:
+        for parent in self._parents:
+            offspring.add("mutation", lambda genome=parent.evaluation.genome: self._mutant(genome, rng))
 
     def _mutant(self, parent: Genome, rng: Generator) -> Genome:
         return mutate_right(parent, self._space, rng, self._probability)

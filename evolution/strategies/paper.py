@@ -2,16 +2,17 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from deap import base, tools
-from numpy.random import PCG64, Generator
+from numpy.random import Generator
 
 from ..operators import crossover, distinct, mutate
 from ..settings import LongRope2Settings, PaperSettings
 from ..space import Genome, Space
-from .base import Evaluation, Request, check_answer, check_seeds, genome_from_dict
+from .base import Evaluation, Request, check_seeds
+from .generational import GenerationalStrategy
 
 
 class Loss(base.Fitness):
@@ -31,25 +32,7 @@ class Individual:
         self.fitness = Loss((self.evaluation.loss,))
 
 
-@dataclass(frozen=True)
-class PaperState:
-    """Everything that changes during the search."""
-
-    generation: int
-    """Generations told."""
-    parents: tuple[Evaluation, ...]
-    """The top-k of all generations, best first."""
-    seen: tuple[Genome, ...]
-    """Every genome asked so far; none is asked twice."""
-    logbook: tuple[dict[str, Any], ...]
-    """One record per generation."""
-    rng: dict[str, Any]
-    """State of the bit generator."""
-    finished: bool = False
-    """Whether the budget ended the search early."""
-
-
-class PaperStrategy:
+class PaperStrategy(GenerationalStrategy):
     """The paper's search: 64 + 40 * (16 + 16) = 1344 candidates with its settings.
 
     Generation 0 is the seeds and mutations of them. Each later one is `num_mutations` mutations and `num_crossovers`
@@ -72,6 +55,7 @@ class PaperStrategy:
                 f"population_size must be at least the number of seeds ({len(seeds)}), got {settings.population_size}; "
                 "raise it or hand in fewer seeds"
             )
+        super().__init__(seed)
         self._settings = settings
         self._seeds = dict(seeds)
         self._documents = tuple(range(num_documents))
@@ -79,14 +63,7 @@ class PaperStrategy:
         self._toolbox.register("mutate", mutate, space=space, probability=settings.mutation_probability)
         self._toolbox.register("mate", crossover)
         self._toolbox.register("select", tools.selBest, k=settings.num_parents)
-        self._hall_of_fame = tools.HallOfFame(1, similar=lambda a, b: a.evaluation.genome == b.evaluation.genome)
-        self._state = PaperState(0, (), (), (), _state_of(Generator(PCG64(seed))))
-        self._pending: list[Request] | None = None
-        self._rng_after_ask: dict[str, Any] = {}
-
-    @property
-    def generation(self) -> int:
-        return self._state.generation
+        self._parents: list[Individual] = []
 
     @property
     def num_generations(self) -> int:
@@ -94,79 +71,50 @@ class PaperStrategy:
 
     @property
     def done(self) -> bool:
-        return self._state.finished or self.generation >= self.num_generations
-
-    @property
-    def num_final_scores(self) -> int:
-        return 0
-
-    def finish(self) -> None:
-        """End the search here: its best is scored on all documents already."""
-        self._state, self._pending = replace(self._state, finished=True), None
+        """Whether all generations are told or the budget has ended: the best is scored on all documents already."""
+        return self._finished or self.generation >= self.num_generations
 
     @property
     def best(self) -> Evaluation | None:
-        return self._hall_of_fame[0].evaluation if self._hall_of_fame else None
+        return self._parents[0].evaluation if self._parents else None
 
     @property
     def logbook(self) -> tools.Logbook:
         """One record per generation: candidates, failed, and best and median loss of those that did not fail."""
         logbook = tools.Logbook()
-        logbook.extend(self._state.logbook)
+        logbook.extend(_record(generation, evaluations) for generation, evaluations in enumerate(self._told))
         return logbook
 
-    def ask(self) -> list[Request]:
-        if self.done:
-            raise RuntimeError("ask must not follow the last generation; the search is done")
-        rng = _generator(self._state.rng)
-        brood = Brood(set(self._state.seen), self._settings.max_attempts)
+    def _ask(self) -> list[Request]:
+        offspring = Offspring({evaluation.genome for evaluation in self._all_told}, self._settings.max_attempts)
         breed = self._breed_offspring if self.generation else self._breed_first_population
-        breed(brood, rng)
-        self._pending = [Request(genome, self._documents, origin) for genome, origin in brood.origins.items()]
-        self._rng_after_ask = _state_of(rng)
-        return list(self._pending)
+        breed(offspring, self._rng)
+        return [Request(genome, self._documents, origin) for genome, origin in offspring.origins.items()]
 
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        check_answer(self._pending, evaluations)
+    def _tell(self, evaluations: Sequence[Evaluation]) -> None:
         scored = [Individual(evaluation) for evaluation in evaluations if not evaluation.failed]
-        population = [Individual(parent) for parent in self._state.parents] + scored
-        self._hall_of_fame.update(scored)
-        self._state = PaperState(
-            generation=self.generation + 1,
-            parents=tuple(individual.evaluation for individual in self._toolbox.select(population)),
-            seen=self._state.seen + tuple(evaluation.genome for evaluation in evaluations),
-            logbook=(*self._state.logbook, _record(self.generation, evaluations)),
-            rng=self._rng_after_ask,
-        )
-        self._pending = None
+        self._parents = self._toolbox.select([*self._parents, *scored])
 
-    def state(self) -> dict[str, Any]:
-        return asdict(self._state)
+    def _state(self) -> dict[str, Any]:
+        """Parents are stored by their place among all candidates told."""
+        places = {evaluation.genome: place for place, evaluation in enumerate(self._all_told)}
+        return {"parents": [places[parent.evaluation.genome] for parent in self._parents]}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._state = PaperState(
-            generation=state["generation"],
-            parents=tuple(Evaluation.from_dict(parent) for parent in state["parents"]),
-            seen=tuple(genome_from_dict(genome) for genome in state["seen"]),
-            logbook=tuple(state["logbook"]),
-            rng=_state_of(_generator(state["rng"])),
-            finished=state["finished"],
-        )
-        self._pending = None
-        self._hall_of_fame.clear()
-        self._hall_of_fame.update([Individual(parent) for parent in self._state.parents])
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        told = list(self._all_told)
+        self._parents = [Individual(told[place]) for place in state["parents"]]
 
-    def _breed_first_population(self, brood: "Brood", rng: Generator) -> None:
+    def _breed_first_population(self, offspring: "Offspring", rng: Generator) -> None:
         """Every seed, and mutations of seeds up to the population size."""
         for name, genome in self._seeds.items():
-            brood.add(f"seed:{name}", lambda genome=genome: genome)
-        seeds = list(brood.origins)
+            offspring.add(f"seed:{name}", lambda genome=genome: genome)
+        seeds = list(offspring.origins)
         for _ in range(self._settings.population_size - len(seeds)):
-            brood.add("mutation", lambda: self._toolbox.mutate(_pick(seeds, rng), rng=rng))
+            offspring.add("mutation", lambda: self._toolbox.mutate(_pick(seeds, rng), rng=rng))
 
-    def _breed_offspring(self, brood: "Brood", rng: Generator) -> None:
+    def _breed_offspring(self, offspring: "Offspring", rng: Generator) -> None:
         """Mutations of parents, and crossovers of two parents each."""
-        parents = [parent.genome for parent in self._state.parents]
+        parents = [parent.evaluation.genome for parent in self._parents]
         if not parents:
             return
 
@@ -180,15 +128,15 @@ class PaperStrategy:
         settings = self._settings
         assert isinstance(settings, PaperSettings), "LongRoPE2 breeds in its own way"
         for _ in range(settings.num_mutations):
-            brood.add("mutation", mutant)
+            offspring.add("mutation", mutant)
         for _ in range(settings.num_crossovers):
             # Parents too few or too alike to cross give a mutation instead, as in the authors' code.
-            if len(parents) < 2 or not brood.add("crossover", child):
-                brood.add("mutation", mutant)
+            if len(parents) < 2 or not offspring.add("crossover", child):
+                offspring.add("mutation", mutant)
 
 
 @dataclass
-class Brood:
+class Offspring:
     """The new genomes of one generation, with their origins, none of them seen before."""
 
     seen: set[Genome]
@@ -207,16 +155,6 @@ class Brood:
 
 def _pick(genomes: Sequence[Genome], rng: Generator) -> Genome:
     return genomes[int(rng.integers(len(genomes)))]
-
-
-def _generator(state: dict[str, Any]) -> Generator:
-    rng = Generator(PCG64())
-    rng.bit_generator.state = state
-    return rng
-
-
-def _state_of(rng: Generator) -> dict[str, Any]:
-    return dict(rng.bit_generator.state)
 
 
 def _record(generation: int, evaluations: Sequence[Evaluation]) -> dict[str, Any]:

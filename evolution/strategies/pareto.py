@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from deap import base, tools
@@ -12,8 +13,8 @@ from ..operators import crossover, mutate
 from ..settings import ParetoSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_seeds
-from .paper import Brood
-from .replay import ReplayStrategy
+from .generational import GenerationalStrategy
+from .paper import Offspring
 
 
 class TwoLosses(base.Fitness):
@@ -43,7 +44,7 @@ class FrontPoint:
         return self.long.genome
 
 
-class ParetoStrategy(ReplayStrategy):
+class ParetoStrategy(GenerationalStrategy):
     """The front of factors of which none has both a lower long-context and a lower short-context loss.
 
     Windows 0 to W - 1 are of the target length, W to 2 W - 1 of the original length; W counts `windows_per_document` of
@@ -62,31 +63,23 @@ class ParetoStrategy(ReplayStrategy):
                 f"population_size must be at least the number of seeds ({len(seeds)}), got {settings.population_size}; "
                 "raise it or hand in fewer seeds"
             )
-        self._settings, self._space, self._seed = settings, space, seed
+        super().__init__(seed)
+        self._settings, self._space = settings, space
         self._seeds = dict(seeds)
         num_windows = num_documents * settings.windows_per_document
         num_short = min(settings.short_documents, num_windows)
         self._long = tuple(range(num_windows))
         self._short = tuple(range(num_windows, num_windows + num_short))
-        super().__init__()
-
-    def _begin(self) -> None:
-        self._rng = np.random.default_rng(self._seed)
         self._population: list[FrontPoint] = []
-        self._front = tools.ParetoFront(similar=lambda a, b: a.genome == b.genome)
-        self._seen: set[Genome] = set()
+        self._front = new_front()
 
     @property
     def num_generations(self) -> int:
         return 1 + self._settings.num_iterations
 
     @property
-    def num_final_scores(self) -> int:
-        return 0
-
-    @property
     def done(self) -> bool:
-        return self.generation >= self.num_generations or self.generation == self._finished_at
+        return self._finished or self.generation >= self.num_generations
 
     @property
     def front(self) -> list[FrontPoint]:
@@ -96,24 +89,24 @@ class ParetoStrategy(ReplayStrategy):
     @property
     def best(self) -> Evaluation | None:
         """The long-context evaluation of the front's knee."""
-        return knee(self.front).long if self.front else None
+        return knee(self.front).long if self._front else None
 
     def _ask(self) -> list[Request]:
-        brood = Brood(self._seen, self._settings.max_attempts)
+        offspring = Offspring({one.genome for one in self._all_told}, self._settings.max_attempts)
         if not self._told:
-            self._breed_first(brood)
+            self._breed_first(offspring)
         else:
             for _ in range(self._settings.population_size if self._population else 0):
-                brood.add("nsga2", self._child)
+                offspring.add("nsga2", self._child)
         documents = self._long + self._short
-        return [Request(genome, documents, origin) for genome, origin in brood.origins.items()]
+        return [Request(genome, documents, origin) for genome, origin in offspring.origins.items()]
 
-    def _breed_first(self, brood: Brood) -> None:
+    def _breed_first(self, offspring: Offspring) -> None:
         for name, genome in self._seeds.items():
-            brood.add(f"seed:{name}", lambda genome=genome: genome)
-        seeds = list(brood.origins)
+            offspring.add(f"seed:{name}", lambda genome=genome: genome)
+        seeds = list(offspring.origins)
         for _ in range(self._settings.population_size - len(seeds)):
-            brood.add("mutation", lambda: self._mutant(seeds[int(self._rng.integers(len(seeds)))]))
+            offspring.add("mutation", lambda: self._mutant(seeds[int(self._rng.integers(len(seeds)))]))
 
     def _mutant(self, genome: Genome) -> Genome:
         return mutate(genome, self._space, self._rng, self._settings.mutation_probability)
@@ -125,12 +118,30 @@ class ParetoStrategy(ReplayStrategy):
         return self._mutant(first)
 
     def _tell(self, evaluations: Sequence[Evaluation]) -> None:
-        children = [self._split(one) for one in evaluations if not one.failed]
+        children = self._points(evaluations)
         self._front.update(children)
         self._population = tools.selNSGA2([*self._population, *children], self._settings.population_size)
 
-    def _split(self, evaluation: Evaluation) -> FrontPoint:
-        return FrontPoint(_on(evaluation, self._long), _on(evaluation, self._short))
+    def _points(self, evaluations: Sequence[Evaluation]) -> list[FrontPoint]:
+        found = [one for one in evaluations if not one.failed]
+        return [FrontPoint(_on(one, self._long), _on(one, self._short)) for one in found]
+
+    def _state(self) -> dict[str, Any]:
+        return {"population": [(point.genome, point.fitness.crowding_dist) for point in self._population]}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        points = self._points(tuple(self._all_told))
+        self._front = new_front()
+        self._front.update(points)
+        known = {point.genome: point for point in points}
+        self._population = [known[genome] for genome, _ in state["population"]]
+        for point, (_, crowding_dist) in zip(self._population, state["population"], strict=True):
+            point.fitness.crowding_dist = crowding_dist
+
+
+def new_front() -> tools.ParetoFront:
+    """Return an archive of what nothing beats in both losses."""
+    return tools.ParetoFront(similar=lambda a, b: a.genome == b.genome)
 
 
 def _on(evaluation: Evaluation, documents: tuple[int, ...]) -> Evaluation:

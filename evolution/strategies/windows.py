@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from numpy.random import Generator
 
 
-class Deck:
+class WindowPool:
     """Windows in random order, each drawn once before any is drawn again."""
 
-    def __init__(self, windows: Sequence[int], rng: Generator) -> None:
+    def __init__(self, windows: Sequence[int], rng: Generator, left: Sequence[int] = ()) -> None:
         self._windows, self._rng = tuple(windows), rng
-        self._left: list[int] = []
+        self.left = list(left)
+        """Windows not drawn yet, in the order to come."""
 
     def draw(self, count: int) -> tuple[int, ...]:
         """Return some windows, all different as long as there are so many."""
         drawn: list[int] = []
         while len(drawn) < min(count, len(self._windows)):
-            if not self._left:
-                self._left = [int(window) for window in self._rng.permutation(self._windows)]
-            window = next((one for one in self._left if one not in drawn), self._left[0])
-            self._left.remove(window)
+            if not self.left:
+                self.left = [int(window) for window in self._rng.permutation(self._windows)]
+            window = next((one for one in self.left if one not in drawn), self.left[0])
+            self.left.remove(window)
             if window not in drawn:
                 drawn.append(window)
         return tuple(sorted(drawn))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,10 +36,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_fine_knots": 4,
         "num_descent_knots": 3,
         "min_generations": 2,
-        "turn_scores": 20,
+        "stage_scores": 20,
         "race_rounds": 2,
-        "duel_windows": 2,
-        "min_duel_windows": 2,
+        "comparison_windows": 2,
+        "min_comparison_windows": 2,
         "selection_windows": 2,
         "num_finalists": 2,
     },
@@ -124,20 +125,22 @@ def searched(arguments: list[str], folder: Path, *more: str) -> list[HistoryRow]
     """Search in this process and return the history."""
     assert main([*arguments, "--output-dir", str(folder), *more]) == 0
     assert (folder / "factors.json").is_file()
-    return read_history(folder / "history.jsonl")[0]
+    return read_history(folder / "history.jsonl").rows
 
 
 def cost(rows: list[HistoryRow]) -> int:
     return sum(row.forwarded for row in rows)
 
 
-@pytest.fixture(scope="module")
-def kill() -> Iterator[Callable[[int, list[str]], int]]:
-    """Run a command until it has so many scores and is killed; return its exit code."""
-    command, environment = [sys.executable, "-c", NURSERY], os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as nursery:
+Kill = Callable[[int, list[str]], int]
+"""Runs a command until it has so many scores and is killed; returns its exit code."""
+
+
+@contextmanager
+def nursery_of(**environment: str) -> Iterator[Kill]:
+    """Start a process for commands with environment variables of its own."""
+    command, variables = [sys.executable, "-c", NURSERY], os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as nursery:
         stdin, stdout = nursery.stdin, nursery.stdout
         assert stdin and stdout
 
@@ -150,13 +153,78 @@ def kill() -> Iterator[Callable[[int, list[str]], int]]:
         stdin.close()
 
 
+@pytest.fixture(scope="module")
+def kill() -> Iterator[Kill]:
+    with nursery_of() as run:
+        yield run
+
+
+NEVER = 10**9
+"""More scores than any search here makes."""
+
+
+def has_avx512() -> bool:
+    """Whether OpenBLAS can run its code for another CPU family."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "avx512vl" in cpuinfo.read_text()
+
+
+@pytest.mark.skipif(not has_avx512(), reason="needs a CPU that runs the code of two families")
+@pytest.mark.parametrize("strategy", ["cma", "gradient", "hybrid"])
+def test_a_search_killed_on_one_cpu_family_ends_on_another_and_repeats_no_score(
+    strategy: str, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    command, history = [*arguments(strategy), "--output-dir", str(tmp_path), "--resume"], tmp_path / "history.jsonl"
+    with nursery_of(OPENBLAS_CORETYPE="Haswell") as kill_there:
+        assert kill_there(30, command) == -signal.SIGKILL
+    before = history.read_bytes()
+    with nursery_of(OPENBLAS_CORETYPE="SkylakeX") as kill_here:
+        assert kill_here(NEVER, command) == 0
+    assert history.read_bytes().startswith(before) and (tmp_path / "factors.json").is_file()
+    keys = [row.key for row in read_history(history).rows]
+    assert len(keys) == history.read_bytes().count(b"\n") == len(set(keys))
+
+
+def test_proposals_cut_to_an_earlier_line_go_on_without_scoring_anything_again(
+    finished: Finished, tmp_path: Path
+) -> None:
+    for file in ("config.yaml", "history.jsonl", "proposals.jsonl"):
+        (tmp_path / file).write_bytes((finished.folder / file).read_bytes())
+    lines = (tmp_path / "proposals.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "proposals.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
+    assert searched(finished.arguments, tmp_path, "--resume") == finished.rows
+    assert (tmp_path / "proposals.jsonl").read_bytes() == b"".join(lines)
+    assert (tmp_path / "factors.json").read_bytes() == (finished.folder / "factors.json").read_bytes()
+
+
+def test_a_finished_search_goes_on_with_a_larger_budget(finished: Finished, tmp_path: Path) -> None:
+    limits = [share * cost(finished.rows) // 10 for share in (6, 8)]
+    first = searched(finished.arguments, tmp_path, "--max-scored-tokens", str(limits[0]))
+    rows = searched(finished.arguments, tmp_path, "--max-scored-tokens", str(limits[1]), "--resume")
+    assert rows[: len(first)] == first
+    assert len({row.key for row in rows}) == len(rows) > len(first)
+    assert limits[0] < cost(rows) <= limits[1]
+    again = searched(finished.arguments, tmp_path, "--max-scored-tokens", str(limits[1]), "--resume")
+    assert again == rows
+
+
+@pytest.mark.parametrize("strategy", sorted(SETTINGS))
+def test_a_mix_of_lengths_stays_within_its_budget(
+    strategy: str, arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    lengths = ["--objective-lengths", "64:0.3", f"{TARGET_LENGTH}:0.7"]
+    limit = 48 * (64 + TARGET_LENGTH)
+    rows = searched(arguments(strategy), tmp_path / "run", *lengths, "--max-scored-tokens", str(limit))
+    assert 0.5 * limit < cost(rows) <= limit
+
+
 def test_a_search_killed_twice_ends_with_the_bytes_of_one_that_was_never_stopped(
-    finished: Finished, kill: Callable[[int, list[str]], int], tmp_path: Path
+    finished: Finished, kill: Kill, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     for stop in (len(finished.rows) // 4, 2 * len(finished.rows) // 3):
         assert kill(stop, [*finished.arguments, "--output-dir", str(folder), "--resume"]) == -signal.SIGKILL
-        assert stop <= len(read_history(folder / "history.jsonl")[0]) < len(finished.rows)
+        assert stop <= len(read_history(folder / "history.jsonl").rows) < len(finished.rows)
         assert not (folder / "factors.json").exists()
     searched(finished.arguments, folder, "--resume")
     assert (folder / "factors.json").read_bytes() == (finished.folder / "factors.json").read_bytes()

@@ -10,7 +10,7 @@ import pytest
 
 from longrope.cli.configs import SearchConfig
 from longrope.cli.main import main
-from longrope.cli.objectives import build_objective, perplexity_lengths, tokens_per_score
+from longrope.cli.objectives import build_objective, forward_lengths, perplexity_lengths
 from longrope.evaluation.gradients import GradientObjective
 from longrope.evaluation.mixed_objective import MixedObjective
 from longrope.evaluation.needle_objective import NeedleObjective
@@ -53,7 +53,9 @@ def test_a_score_costs_what_its_options_say(
     with install(model) as installation:
         objective = build_objective(config, PaperSettings(), model, tokenizer, installation, data)
         (score,) = objective.score([candidate], 1)
-    assert score.error is None and score.tokens < score.forwarded == tokens_per_score(config)
+        prices = objective.price(1, False), objective.price(1, True)
+    assert score.error is None and score.tokens < score.forwarded == sum(forward_lengths(config))
+    assert prices == (score.forwarded, 3 * score.forwarded)
     kinds = {"needle": NeedleObjective, "longppl": KeyTokenObjective, "perplexity": PerplexityObjective}
     assert isinstance(objective, GradientObjective)
     assert type(objective.objective) is kinds.get(name, MixedObjective)
@@ -83,7 +85,7 @@ def test_lengths_weigh_their_share() -> None:
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        tokens_per_score(replace(CONFIG, **options))
+        forward_lengths(replace(CONFIG, **options))
 
 
 def test_a_mixed_search_runs_from_the_command_line_and_is_resumed(model_folder: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_search_resumed_from_a_part_of_its_history_ends_alike(
     finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     command, folder = finished
-    rows, _ = read_history(folder / "history.jsonl")
+    rows = read_history(folder / "history.jsonl").rows
     calls = [number for number, row in enumerate(rows, start=1) if row.rows_left == 0]
     resumed = tmp_path / "run"
     resumed.mkdir()

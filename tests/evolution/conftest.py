@@ -1,5 +1,6 @@
 """A toy search that is exact in integers, used in this process and, by running this file, in others."""
 
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import pytest
 from longrope.evolution import (
     Budget,
     CmaSettings,
+    Evaluation,
     Genome,
     GradientSettings,
     HybridSettings,
@@ -20,6 +22,7 @@ from longrope.evolution import (
     PaperSettings,
     ParetoSettings,
     PiecewiseSettings,
+    Proposal,
     RunFolder,
     SearchResult,
     Settings,
@@ -50,10 +53,10 @@ SETTINGS: dict[str, Settings] = {
         num_knots=3,
         num_fine_knots=4,
         num_descent_knots=4,
-        turn_scores=24,
+        stage_scores=24,
         race_rounds=3,
-        duel_windows=3,
-        min_duel_windows=2,
+        comparison_windows=3,
+        min_comparison_windows=2,
     ),
     "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3, windows_per_document=2),
     "piecewise": PiecewiseSettings(
@@ -109,6 +112,9 @@ class ToyObjective:
             d_log_attention=float(np.sign(attention - 1100) * attention),
         )
 
+    def price(self, document: int, gradient: bool) -> int:
+        return 30 if gradient else 10
+
     def _begin_call(self, num_scores: int) -> None:
         if self.calls == self.kill_at:
             if self.on_kill:
@@ -151,9 +157,17 @@ def run_toy(
         return run_search(new_strategy(name, seed), objective, folder, build, budget=budget)
 
 
+def reopened(strategy: Strategy, fresh: Strategy, told: Sequence[Sequence[Evaluation]]) -> Strategy:
+    """Bring a fresh strategy to where another asks for a generation, through JSON."""
+    requests = tuple(strategy.ask())
+    proposal = Proposal(strategy.generation, strategy.final, requests, strategy.state())
+    fresh.restore(Proposal.from_dict(json.loads(json.dumps(proposal.to_dict(), allow_nan=False))), told)
+    return fresh
+
+
 def trace(path: Path) -> list[object]:
     """Everything the history says but the wall time."""
-    return [replace(row, seconds=0.0) for row in read_history(path / "history.jsonl")[0]]
+    return [replace(row, seconds=0.0) for row in read_history(path / "history.jsonl").rows]
 
 
 @pytest.fixture(params=sorted(SETTINGS))

@@ -113,7 +113,7 @@ def test_where_losses_are_additive_every_gain_that_can_be_known_is_exact(data: s
 
 def test_a_search_that_leaves_its_seed_after_the_first_generation_still_has_a_curve_to_its_end(tmp_path: Path):
     result = run_toy("hybrid", tmp_path, ToyObjective())
-    rows = read_history(tmp_path / "history.jsonl")[0]
+    rows = read_history(tmp_path / "history.jsonl").rows
     curve = search_curve(tmp_path)
     assert curve[0].generation == 0
     assert curve[-1].generation == rows[-1].generation
@@ -125,7 +125,7 @@ def test_a_search_that_leaves_its_seed_after_the_first_generation_still_has_a_cu
 
 def test_every_search_has_a_curve_and_all_its_cost_has_an_origin(name: str, tmp_path: Path):
     result = run_toy(name, tmp_path, ToyObjective())
-    rows = read_history(tmp_path / "history.jsonl")[0]
+    rows = read_history(tmp_path / "history.jsonl").rows
     assert search_curve(tmp_path)
     origins = origin_summaries(rows)
     assert sum(one.scored_tokens for one in origins) == result.scored_tokens

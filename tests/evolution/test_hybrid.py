@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -6,14 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evolution import Evaluation, Genome, HybridSettings, PaperSettings
+from longrope.evolution import Evaluation, Genome, HybridSettings, PaperSettings, Strategy
 from longrope.evolution.coordinates import knot_positions
 from longrope.evolution.strategies import HybridStrategy
-from longrope.evolution.strategies.windows import Deck, split
+from longrope.evolution.strategies.windows import WindowPool, split
 
+from .conftest import reopened
 from .toy_benchmark import NUM_DOCUMENTS, NUM_PAIRS, SCALE, Toy, benchmark
 
-SMALL = HybridSettings(num_scores=300, turn_scores=60)
+SMALL = HybridSettings(num_scores=300, stage_scores=60)
 TOY = Toy(SMALL.space(NUM_PAIRS, SCALE), SMALL.windows_per_document)
 
 
@@ -62,23 +62,25 @@ def test_the_seeds_race_first_and_the_worse_half_drops_out_each_round():
     assert {one.genome for one in rounds[1]} == {one.genome for one in first[:2]}
 
 
-def test_every_emitter_has_its_turn_and_then_the_one_that_paid_most_goes_on():
-    strategy = new(replace(SMALL, num_scores=3000, turn_scores=60))
+def test_every_kind_of_stage_has_its_first_and_then_the_one_that_paid_most_goes_on():
+    strategy = new(replace(SMALL, num_scores=3000, stage_scores=60))
     told = run(strategy)
-    turns: list[str] = []
-    names = {"descent", "smooth", "breeding", "fine", "start_tokens"}
+    kinds: list[str] = []
+    names = {"descent", "smooth", "variation", "fine", "start_tokens"}
     for row in told:
-        origins = {"breeding" if one.request.origin in ("mutation", "crossover") else one.request.origin for one in row}
-        for name in (origins & names) - {*turns[-1:]}:
-            turns.append(name)
-    assert set(turns) == names
-    assert turns[:5] == ["descent", "smooth", "breeding", "fine", "start_tokens"]
+        origins = {
+            "variation" if one.request.origin in ("mutation", "crossover") else one.request.origin for one in row
+        }
+        for name in (origins & names) - {*kinds[-1:]}:
+            kinds.append(name)
+    assert set(kinds) == names
+    assert kinds[:5] == ["descent", "smooth", "variation", "fine", "start_tokens"]
 
 
 @given(st.integers(40, 800))
 @settings(max_examples=20, deadline=None)
 def test_no_more_is_spent_than_there_is(num_scores: int):
-    assert cost(run(new(replace(SMALL, num_scores=num_scores, turn_scores=400)))) <= num_scores
+    assert cost(run(new(replace(SMALL, num_scores=num_scores, stage_scores=400)))) <= num_scores
 
 
 def test_the_best_seed_is_a_finalist_so_the_result_is_that_seed_where_nothing_is_better():
@@ -129,18 +131,30 @@ def test_every_proposal_is_in_the_space(seed: int, size: float):
 
 
 @pytest.mark.parametrize("generations", [1, 5, 17, 40])
-def test_the_state_replays_through_json_also_after_finishing_early(generations: int):
-    strategy, again = new(), new()
-    for _ in range(generations):
-        strategy.tell([TOY.answer(request) for request in strategy.ask()])
-    again.restore(json.loads(json.dumps(strategy.state())))
+def test_a_state_goes_on_through_json_also_after_finishing_early(generations: int):
+    strategy = new()
+    told = [told_one(strategy) for _ in range(generations)]
+    again = reopened(strategy, new(), told)
     assert again.ask() == strategy.ask()
     strategy.finish()
-    told = run(strategy)
-    assert len(told) == 1 and told[0][0].request.origin.startswith("seed")
-    again = new()
-    again.restore(json.loads(json.dumps(strategy.state())))
-    assert again.done and again.best == strategy.best
+    finishing = reopened(strategy, new(), told)
+    assert run(finishing) == run(strategy) and finishing.best == strategy.best  # type: ignore[arg-type]
+    assert strategy.best is not None and strategy.generation == generations + 1
+
+
+def test_a_search_restored_in_any_generation_goes_on_as_if_never_stopped():
+    strategy, told = new(), []
+    whole = run(new())
+    while not strategy.done:
+        strategy = reopened(strategy, new(), told)
+        told.append(told_one(strategy))
+    assert told == whole
+
+
+def told_one(strategy: Strategy) -> list[Evaluation]:
+    evaluations = [TOY.answer(request) for request in strategy.ask()]
+    strategy.tell(evaluations)
+    return evaluations
 
 
 def test_scores_that_do_not_pay_for_the_phases_and_a_single_document_are_refused():
@@ -150,7 +164,7 @@ def test_scores_that_do_not_pay_for_the_phases_and_a_single_document_are_refused
         HybridStrategy(SMALL, TOY.space, TOY.seeds(), 1, 0)
 
 
-def test_knots_lie_closest_where_pairs_make_few_turns():
+def test_knots_lie_closest_where_pairs_make_few_kinds():
     space = replace(TOY.space, sensitive_pairs=(5, 20))
     assert knot_positions(space, 8).tolist() == [0, 5, 8, 11, 14, 17, 20, 31]
     assert knot_positions(TOY.space, 4).tolist() == pytest.approx([0, 31 / 3, 62 / 3, 31])
@@ -159,13 +173,13 @@ def test_knots_lie_closest_where_pairs_make_few_turns():
         assert knots[0] == 0 and knots[-1] == 31 and len(knots) == 10 and np.all(np.diff(knots) >= 0)
 
 
-def test_a_deck_deals_every_window_before_any_twice():
-    deck = Deck(range(10), np.random.default_rng(0))
-    dealt = [window for _ in range(4) for window in deck.draw(5)]
-    assert sorted(dealt[:10]) == sorted(dealt[10:]) == list(range(10))
-    assert dealt[:10] != dealt[10:]
-    assert all(len(set(deck.draw(7))) == 7 for _ in range(10))
-    assert deck.draw(99) == tuple(range(10))
+def test_a_pool_gives_every_window_before_any_twice():
+    pool = WindowPool(range(10), np.random.default_rng(0))
+    drawn = [window for _ in range(4) for window in pool.draw(5)]
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert drawn[:10] != drawn[10:]
+    assert all(len(set(pool.draw(7))) == 7 for _ in range(10))
+    assert pool.draw(99) == tuple(range(10))
 
 
 @given(st.integers(2, 30), st.integers(1, 5), st.floats(0.01, 1))

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from longrope.evolution import RunFolder, read_history
+from longrope.evolution import Budget, RunFolder, read_history
+from longrope.evolution.proposals import LoggedProposal
 from longrope.rope import RescaleFactors
 
 from .conftest import Killed, ToyObjective, ToyScore, build, new_strategy, run_toy, trace
@@ -39,10 +41,11 @@ def refused(path: Path, *parts: str) -> Iterator[None]:
     assert snapshot(path) == before
 
 
-def test_a_run_folder_holds_config_history_and_checkpoint(stopped: Path):
-    assert snapshot(stopped).keys() == {"config.yaml", "history.jsonl", "checkpoint.json"}
+def test_a_run_folder_holds_config_history_and_proposals(stopped: Path):
+    assert snapshot(stopped).keys() == {"config.yaml", "history.jsonl", "proposals.jsonl"}
     assert (stopped / "config.yaml").read_text() == "strategy: paper\nseed: 7\n"
-    assert json.loads((stopped / "checkpoint.json").read_text())["history_rows"] == 8 * 3
+    lines = [json.loads(line)["proposal"] for line in (stopped / "proposals.jsonl").read_text().splitlines()]
+    assert [(line["generation"], len(line["requests"])) for line in lines] == [(0, 8), (1, 6)]
     assert len(trace(stopped)) == 8 * 3 + 6 * 2
 
 
@@ -58,18 +61,9 @@ def test_rows_say_what_went_through_the_model_even_where_the_score_failed(tmp_pa
 
     objective._one = one
     result = run_toy("paper", tmp_path, objective)
-    rows, _ = read_history(tmp_path / "history.jsonl")
+    rows = read_history(tmp_path / "history.jsonl").rows
     assert {(row.error, row.tokens, row.forwarded) for row in rows} == {("nan", 0, 10), (None, 9, 10)}
     assert result.scored_tokens == 10 * len(rows)
-
-
-def test_a_history_that_does_not_tell_its_cost_is_read_as_windows_without_their_first_token(stopped: Path):
-    history = stopped / "history.jsonl"
-    before = trace(stopped)
-    rows = [json.loads(line) for line in history.read_text().splitlines()]
-    assert {row.pop("forwarded") for row in rows} == {10}
-    history.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert trace(stopped) == before
 
 
 def test_a_folder_with_a_run_is_refused_without_resume(stopped: Path):
@@ -96,50 +90,60 @@ def test_a_folder_of_another_config_is_refused_naming_the_keys(tmp_path: Path):
         RunFolder(tmp_path, {"search": {"seed": 1, "documents": [1]}}, resume=True)
 
 
-BAD_CHECKPOINTS = [
-    "",
-    "{",
-    "[]",
-    "null",
-    '{"format": "longrope-search"}',
-    '{"format": "x", "version": 1, "history_rows": 0, "state": {}}',
-]
+DAMAGES = [b"{torn", b"\0\0\0", b'{"steps": [1]}', b"[]", b"7", b'{"crc32": 0, "proposal": {}}']
 
 
-@pytest.mark.parametrize("damage", BAD_CHECKPOINTS)
-def test_a_corrupt_checkpoint_is_refused_and_deleting_it_mends_the_run(stopped: Path, tmp_path: Path, damage: str):
-    (stopped / "checkpoint.json").write_text(damage)
-    with refused(stopped, "checkpoint.json", "delete it and resume"):
-        RunFolder(stopped, CONFIG, resume=True)
-    (stopped / "checkpoint.json").unlink()
-    result = run_toy("paper", stopped, ToyObjective(), resume=True)
-    assert result == run_toy("paper", tmp_path / "whole", ToyObjective())
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_line_of_the_proposals_is_passed_over_with_a_note(stopped: Path, tmp_path: Path, damage: bytes):
+    first, second = (stopped / "proposals.jsonl").read_bytes().splitlines(keepends=True)
+    for data in (damage + b"\n" + second, first + damage + b"\n"):
+        (stopped / "proposals.jsonl").write_bytes(data)
+        with RunFolder(stopped, CONFIG, resume=True) as folder:
+            assert any("proposals.jsonl is damaged" in note for note in folder.notes)
+    objective = ToyObjective()
+    result = run_toy("paper", stopped, objective, resume=True)
+    whole = ToyObjective()
+    assert result == run_toy("paper", tmp_path / "whole", whole)
+    assert trace(stopped) == trace(tmp_path / "whole")
+    assert objective.scores == whole.scores - 8 * 3 - 6 * 2
 
 
-@pytest.mark.parametrize("state", ["{}", "[]", '{"generation": 1, "parents": 3, "seen": [], "logbook": [], "rng": {}}'])
-def test_a_checkpoint_that_does_not_fit_the_strategy_is_refused(stopped: Path, state: str):
-    payload = json.loads((stopped / "checkpoint.json").read_text()) | {"state": json.loads(state)}
-    (stopped / "checkpoint.json").write_text(json.dumps(payload))
-    with refused(stopped, "checkpoint.json", "delete it and resume"):
+def test_a_bit_that_flipped_in_a_state_is_noticed(stopped: Path):
+    data = (stopped / "proposals.jsonl").read_text()
+    (stopped / "proposals.jsonl").write_text(data.replace('"generation": 1', '"generation": 2'))
+    with RunFolder(stopped, CONFIG, resume=True) as folder:
+        assert folder.last is not None and folder.last.proposal.generation == 0 and folder.notes
+
+
+@pytest.mark.parametrize("state", [{}, {"rng": None}, {"rng": 3, "finished": False, "parents": [99]}])
+def test_a_state_that_does_not_fit_the_strategy_is_refused(stopped: Path, state: dict[str, object]):
+    with RunFolder(stopped, CONFIG, resume=True) as folder:
+        assert folder.last is not None
+        foreign = replace(folder.last.proposal, state=state)
+    line = LoggedProposal(foreign, Budget()).to_line()
+    first, _ = (stopped / "proposals.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "proposals.jsonl").write_text(first + line)
+    with refused(stopped, "proposals.jsonl", "delete it and resume"):
         run_toy("paper", stopped, ToyObjective(), resume=True)
 
 
-@pytest.mark.parametrize("damage", [b"{torn", b"\0\0\0", b'{"steps": [1]}', b"[]", b"7"])
-def test_a_damaged_line_is_refused_in_the_middle_and_dropped_at_the_end(stopped: Path, damage: bytes):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_score_in_the_middle_is_made_again_and_one_at_the_end_is_dropped(
+    stopped: Path, tmp_path: Path, damage: bytes
+):
     lines = (stopped / "history.jsonl").read_bytes().splitlines(keepends=True)
-    (stopped / "history.jsonl").write_bytes(b"".join([*lines[:9], damage + b"\n", *lines[10:]]))
-    with refused(stopped, "history.jsonl", "damaged line 10", "restore"):
-        RunFolder(stopped, CONFIG, resume=True)
-    (stopped / "history.jsonl").write_bytes(b"".join(lines) + damage)
+    (stopped / "history.jsonl").write_bytes(b"".join([*lines[:9], damage + b"\n", *lines[10:]]) + damage)
     with RunFolder(stopped, CONFIG, resume=True) as folder:
-        assert len(folder.rows) == len(lines)
-
-
-def test_a_history_shorter_than_its_checkpoint_is_refused(stopped: Path):
-    lines = (stopped / "history.jsonl").read_bytes().splitlines(keepends=True)
-    (stopped / "history.jsonl").write_bytes(b"".join(lines[:16]))
-    with refused(stopped, "history.jsonl must hold the 24 scores", "got 16", "delete checkpoint.json"):
-        RunFolder(stopped, CONFIG, resume=True)
+        assert len(folder.rows) == len(lines) - 1
+        assert folder.notes == ["1 lines of history.jsonl are damaged; their scores are made again"]
+    objective, whole = ToyObjective(), ToyObjective()
+    assert run_toy("paper", stopped, objective, resume=True) == run_toy("paper", tmp_path / "whole", whole)
+    assert objective.scores == whole.scores - len(lines) + 1
+    keys = [row.key for row in read_history(stopped / "history.jsonl").rows]
+    assert len(set(keys)) == len(keys)
+    idle = ToyObjective()
+    run_toy("paper", stopped, idle, resume=True)
+    assert idle.calls == 0
 
 
 def test_a_missing_or_corrupt_config_is_refused(stopped: Path):
@@ -183,11 +187,27 @@ def test_a_full_disk_leaves_the_history_whole_and_the_run_goes_on_later(stopped:
     assert result == run_toy("paper", tmp_path / "whole", ToyObjective())
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(stopped: Path):
+def test_a_full_disk_leaves_the_proposals_whole(stopped: Path):
     before = snapshot(stopped)
     with RunFolder(stopped, CONFIG, resume=True) as folder:
         strategy = new_strategy("paper")
-        folder.restore(strategy)
-        with disk_full_after(100), pytest.raises(OSError, match="checkpoint.json must be writable"):
-            folder.save_checkpoint(strategy)
+        with disk_full_after(100), pytest.raises(OSError, match="proposals.jsonl must be writable"):
+            folder.propose(strategy, Budget())
     assert snapshot(stopped) == before
+
+
+def test_of_two_processes_that_start_at_once_one_wins_and_the_other_is_told(tmp_path: Path):
+    code = (
+        "import sys, time; from longrope.evolution import RunFolder\n"
+        "sys.stdin.readline()\n"
+        "with RunFolder(sys.argv[1], {}): time.sleep(3)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    for one in both:
+        one.stdin.write("go\n")  # type: ignore[union-attr]
+        one.stdin.flush()  # type: ignore[union-attr]
+    errors = [one.communicate()[1] for one in both]
+    assert sorted(one.returncode for one in both) == [0, 1]
+    assert any("one search at a time" in error or "which holds a run" in error for error in errors)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from longrope.evolution import Genome, RunFolder, SearchProgress, run_search
+from longrope.evolution import Genome, RunFolder, SearchProgress, read_history, run_search
 from longrope.rope.factors import RescaleFactors
 
 from . import conftest
@@ -27,32 +27,55 @@ def test_a_run_killed_at_any_call_and_resumed_equals_one_never_stopped(name: str
             run_toy(name, path, first)
         assert run_toy(name, path, second, resume=True) == result
         assert trace(path) == trace(tmp_path / "whole")
-        assert (path / "checkpoint.json").read_bytes() == (tmp_path / "whole" / "checkpoint.json").read_bytes()
+        assert (path / "proposals.jsonl").read_bytes() == (tmp_path / "whole" / "proposals.jsonl").read_bytes()
         assert first.scores + second.scores == whole.scores
 
 
-def test_a_history_cut_at_any_byte_gives_the_same_run_without_its_checkpoint(name: str, tmp_path: Path):
+def test_a_history_cut_at_any_byte_gives_the_same_run_without_its_proposals(name: str, tmp_path: Path):
     whole = ToyObjective()
     result = run_toy(name, tmp_path, whole)
     expected, history = trace(tmp_path), (tmp_path / "history.jsonl").read_bytes()
     for cut in range(0, len(history), len(history) // 23):
         (tmp_path / "history.jsonl").write_bytes(history[:cut])
-        (tmp_path / "checkpoint.json").unlink(missing_ok=True)
+        (tmp_path / "proposals.jsonl").unlink()
         resumed = ToyObjective()
         assert run_toy(name, tmp_path, resumed, resume=True) == result
         assert trace(tmp_path) == expected
         assert resumed.scores < whole.scores or cut < len(history.split(b'"rows_left": 0}\n')[0])
 
 
-def test_a_run_killed_between_tell_and_checkpoint_equals_one_never_stopped(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    result = run_toy(name, tmp_path / "whole", ToyObjective())
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(RunFolder, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed))
-        run_toy(name, tmp_path / "killed", ToyObjective())
-    assert run_toy(name, tmp_path / "killed", ToyObjective(), resume=True) == result
-    assert trace(tmp_path / "killed") == trace(tmp_path / "whole")
+def test_proposals_cut_at_any_byte_give_the_same_run_and_nothing_is_scored_twice(name: str, tmp_path: Path):
+    result = run_toy(name, tmp_path, ToyObjective())
+    expected, whole = trace(tmp_path), (tmp_path / "proposals.jsonl").read_bytes()
+    for cut in [*range(0, len(whole), len(whole) // 11), len(whole) - 1]:
+        (tmp_path / "proposals.jsonl").write_bytes(whole[:cut])
+        idle = ToyObjective()
+        assert run_toy(name, tmp_path, idle, resume=True) == result
+        assert idle.calls == 0 and trace(tmp_path) == expected
+        assert (tmp_path / "proposals.jsonl").read_bytes() == whole
+
+
+def test_both_files_cut_anywhere_give_the_same_run_and_only_what_is_lost_is_scored(name: str, tmp_path: Path):
+    whole = ToyObjective()
+    result = run_toy(name, tmp_path, whole)
+    expected = trace(tmp_path)
+    files = {one: (tmp_path / one).read_bytes() for one in ("history.jsonl", "proposals.jsonl")}
+    for share in (0.1, 0.35, 0.6, 0.85):
+        for other in (0.2, 0.5, 0.99):
+            for (file, data), part in zip(files.items(), (share, other), strict=True):
+                (tmp_path / file).write_bytes(data[: int(part * len(data))])
+            kept = sum(row.num_scores for row in read_history(tmp_path / "history.jsonl").rows)
+            objective = ToyObjective()
+            assert run_toy(name, tmp_path, objective, resume=True) == result
+            assert kept + objective.scores == whole.scores
+            assert sorted(trace(tmp_path), key=repr) == sorted(expected, key=repr)
+
+
+def test_a_state_holds_nothing_that_grows_with_the_scores(name: str, tmp_path: Path):
+    run_toy(name, tmp_path, ToyObjective())
+    lines = [json.loads(line) for line in (tmp_path / "proposals.jsonl").read_text().splitlines()]
+    assert all("nats" not in json.dumps(line) for line in lines)
+    assert max(len(json.dumps(line["proposal"]["state"])) for line in lines) < 20_000
 
 
 def test_resuming_a_finished_run_scores_nothing_and_gives_its_result(name: str, tmp_path: Path):

@@ -1,0 +1,107 @@
+"""The scores of a search, one per line of `history.jsonl`.
+
+A call of the objective that a killed run left unfinished is dropped with all its rows: a model may round differently in
+a smaller batch, and a resumed run has to give the same numbers as one that was never stopped.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .space import Genome
+from .strategies import GRADIENT_SCORES, Gradient
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """One candidate scored on one document."""
+
+    generation: int
+    """Generation that asked first for this score, from 0."""
+    origin: str
+    """Where the candidate came from: `seed:yarn`, `mutation`, ..."""
+    steps: tuple[int, ...]
+    """Rescale factors in grid steps, length P."""
+    start_tokens: int
+    """n_hat in tokens."""
+    document: int
+    """Index of the search document."""
+    nats: float | None
+    """Summed loss in nats; None if the score failed."""
+    tokens: int
+    """Tokens the loss is summed over; 0 if the score failed."""
+    forwarded: int
+    """Tokens sent through the model for it."""
+    error: str | None
+    """Why the score failed, None if it did not."""
+    seconds: float
+    """Wall time of the call, divided by its candidates."""
+    rows_left: int
+    """Rows of the same call that follow; 0 ends a call."""
+    attention: int | None = None
+    """Attention factor in grid steps; None where a policy fixes it."""
+    critical_dimension: int | None = None
+    """Pair below which the factors follow NTK; None where all are free."""
+    differentiated: bool = False
+    """Whether derivatives were asked for, too."""
+    gradient: Gradient | None = None
+    """The derivatives; None if they were not asked for or the score failed."""
+
+    @property
+    def num_scores(self) -> int:
+        """What the row cost, in scores (one forward each)."""
+        return GRADIENT_SCORES if self.differentiated else 1
+
+    @property
+    def key(self) -> "ScoreKey":
+        """What was asked for."""
+        return self.genome, self.document, self.differentiated
+
+    @property
+    def genome(self) -> Genome:
+        """The candidate."""
+        return Genome(self.steps, self.start_tokens, self.attention, self.critical_dimension)
+
+
+ScoreKey = tuple[Genome, int, bool]
+"""A candidate, a document, and whether derivatives are wanted, too."""
+
+
+class History(NamedTuple):
+    """What is whole of a history."""
+
+    rows: list[HistoryRow]
+    """Every whole line up to the end, in order."""
+    end: int
+    """Length in bytes of the file up to the end of the last finished call."""
+    num_damaged: int
+    """Lines before it that can't be read; their scores are lost."""
+
+
+def read_history(path: Path) -> History:
+    """Read the scores of a search up to the last call of the objective that was finished."""
+    rows: list[HistoryRow] = []
+    num_rows = num_lines = end = position = 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else [], start=1):
+        position += len(line)
+        row = _parse_row(line)
+        if row is not None:
+            rows.append(row)
+            if row.rows_left == 0:
+                num_rows, num_lines, end = len(rows), number, position
+    return History(rows[:num_rows], end, num_lines - num_rows)
+
+
+def _parse_row(line: bytes) -> HistoryRow | None:
+    """Return the row of a line, None if the line is damaged."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        payload = json.loads(line)
+        payload["steps"] = tuple(payload["steps"])
+        if payload.get("gradient") is not None:
+            payload["gradient"] = Gradient.from_dict(payload["gradient"])
+        return HistoryRow(**payload)
+    except (ValueError, TypeError, KeyError):
+        return None
