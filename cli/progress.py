@@ -12,7 +12,7 @@ from accelerate.utils import LoggerType, ProjectConfiguration
 from tqdm import tqdm
 
 from ..evolution import HistoryRow, RunFolder, SearchProgress, SearchResult
-from ..evolution.curve import GenerationSummary, best_seed_on, generation_summaries, origin_summaries
+from ..evolution.curve import GenerationSummary, best_seed_on, generation_summaries, incumbents_curve, origin_summaries
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
 OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
@@ -20,11 +20,13 @@ OPEN_BAR = "{desc} generation {n:.1f}, {elapsed} gone{postfix}"
 
 
 class SearchBar:
-    """A bar on the terminal: generation, best perplexity so far, tokens spent, candidates per minute, time left."""
+    """A bar on the terminal: generation, gain over the best seed, tokens spent, candidates per minute, time left."""
 
     def __init__(self) -> None:
         self.bar = tqdm(desc="search", dynamic_ncols=True, bar_format=OPEN_BAR)
         self.first: int | None = None
+        self.gain: float | None = None
+        """Loss of the incumbent minus that of the best seed on the same windows, in nats per token."""
 
     def __enter__(self) -> Self:
         return self
@@ -42,10 +44,12 @@ class SearchBar:
         share = progress.num_scored / progress.num_requested if progress.num_requested else 1.0
         self.bar.n = progress.generation + share
         minutes = self.bar.format_dict["elapsed"] / 60
-        best = f"{math.exp(progress.best.loss):.3f} ({progress.best.request.origin})" if progress.best else "-"
+        best = "-" if self.gain is None else _percent(self.gain)
         rate = (progress.candidates - self.first) / minutes if minutes else 0.0
         tokens = tqdm.format_sizeof(progress.scored_tokens)
-        self.bar.set_postfix_str(f"best ppl {best}, {tokens} tokens, {rate:.0f} candidates/min", refresh=True)
+        self.bar.set_postfix_str(
+            f"best {best} to the best seed, {tokens} tokens, {rate:.0f} candidates/min", refresh=True
+        )
 
 
 class SearchReport:
@@ -90,6 +94,8 @@ class SearchReport:
         rows = [row for row in self._folder.rows if row.generation <= progress.generation]
         if rows and rows[-1].generation == progress.generation:  # else all had been scored before
             summary = generation_summaries(rows)[-1]
+            if points := incumbents_curve(rows):
+                self._bar.gain = points[-1].gain
             tqdm.write(describe(summary), file=self._bar.bar.fp)
             if self._tracker:
                 self._tracker.log(scalars(summary), step=summary.generation)
@@ -133,11 +139,20 @@ def render_origins(rows: Sequence[HistoryRow]) -> str:
     return "\n".join(lines)
 
 
-def describe_result(result: SearchResult, rows: Sequence[HistoryRow]) -> Mapping[str, str]:
-    """Return the winner's perplexity, the best seed's on the same documents, and who proposed the winner first."""
-    documents = result.best.request.documents
-    found = {"search perplexity": f"{math.exp(result.best.loss):.4f} on {len(documents)} documents"}
-    if seed := best_seed_on(rows, documents):
+def describe_result(result: SearchResult, rows: Sequence[HistoryRow], num_documents: int) -> Mapping[str, str]:
+    """Return the winner's perplexity, the best seed's on the same windows, and who proposed the winner first.
+
+    Args:
+        result: of the search.
+        rows: its history.
+        num_documents: search documents; window w of document d has the index `w * num_documents + d`.
+    """
+    windows = result.best.request.documents
+    documents = len({window % num_documents for window in windows})
+    found = {
+        "search perplexity": f"{math.exp(result.best.loss):.4f} on {len(windows)} windows of {documents} documents"
+    }
+    if seed := best_seed_on(rows, windows):
         found["best seed"] = f"{math.exp(seed[1]):.4f} on the same ({seed[0]})"
     return found | {"found by": next(row.origin for row in rows if row.genome == result.best.genome)}
 

@@ -72,7 +72,7 @@ def run(config: SearchConfig) -> None:
             with SearchReport(folder, config.trackers) as report:
                 result = run_search(strategy, objective, folder, build, report.show, budget)
             rows = folder.rows
-    _save(config, build(result.best.genome), result, rows)
+    _save(config, build(result.best.genome), result, rows, len(data.documents))
     if isinstance(strategy, ParetoStrategy):
         save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
 
@@ -141,12 +141,18 @@ def _decisive(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def _save(config: SearchConfig, factors: RescaleFactors, result: SearchResult, rows: Sequence[HistoryRow]) -> None:
+def _save(
+    config: SearchConfig,
+    factors: RescaleFactors,
+    result: SearchResult,
+    rows: Sequence[HistoryRow],
+    num_documents: int,
+) -> None:
     folder = Path(config.output_dir)
     factors.save(folder / "factors.csv")
     factors.save(folder / "factors.json")
     summary: Mapping[str, Any] = {
-        **describe_result(result, rows),
+        **describe_result(result, rows, num_documents),
         "start tokens": factors.start_tokens,
         "attention factor": f"{factors.attention_factor:.5f}",
         "candidates": result.candidates,

@@ -6,7 +6,6 @@ estimated: loss = effect of the window + effect of the candidate, fitted by toke
 Windows that no chain of candidates links to one of the seed's have no estimate, and what was scored there has no gain.
 """
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,22 +20,20 @@ from scipy.sparse.csgraph import connected_components
 from .history import HistoryRow, read_history
 from .space import Genome
 
+PROBE = "probe"
+"""Origin of scores that are there for the curve alone."""
 Scores = Mapping[int, HistoryRow]
 """Rows of one candidate by document."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One generation of the search curve, against the best seed on the same documents: below 0 is better."""
+    """One incumbent, on windows that are the same for all of them."""
 
-    generation: int
-    """Number of the generation, from 0."""
     scored_tokens: int
-    """Tokens sent through the model up to the end of the generation, backward passes counted twice."""
-    best_gain: float
-    """Lowest loss so far on the documents of this generation, minus the seed's there, in nats per token."""
-    median_gain: float
-    """Median loss of the candidates of this generation, minus the seed's, in nats per token."""
+    """Tokens sent through the model until it was scored there, backward passes counted twice."""
+    gain: float
+    """Its loss minus that of the best seed, in nats per token: below 0 is better."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class OriginSummary:
 
 
 def search_curve(path: str | Path) -> list[CurvePoint]:
-    """Return the search curve of a run folder, one point per generation that can be compared with the best seed.
+    """Return the search curve of a run folder: its incumbents, from the best seed to the result.
 
     Raises:
         ValueError: there is no such run.
@@ -88,34 +85,81 @@ def search_curve(path: str | Path) -> list[CurvePoint]:
     history = Path(path) / "history.jsonl"
     if not history.is_file():
         raise ValueError(f"search run must be a folder with history.jsonl, got {path}; name the folder of a search")
-    best: dict[frozenset[int], float] = {}
-    curve: list[CurvePoint] = []
-    for one in generation_summaries(read_history(history).rows):
-        if one.best_loss is None or one.median_loss is None or one.seed_loss is None:
+    return incumbents_curve(read_history(history).rows)
+
+
+def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
+    """Return the incumbents of a history, each with its loss on one fixed set of windows against the best seed's.
+
+    A strategy whose candidates are scored on windows of their own scores each incumbent on probe windows (origin
+    `probe`). Without these the set is what the last generation was scored on, and the incumbent is the best so far.
+    """
+    reference = best_seed(rows)
+    if reference is None:
+        return []
+    probed = {row.document for row in rows if row.origin == PROBE}
+    documents = probed or _documents_of_last(rows)
+    completed = _completed(rows, documents)
+    known = {genome: loss for genome, loss, _ in completed}
+    if reference not in known:
+        return []
+    spent = sum(row.forwarded for row in rows)
+    first = sum(row.forwarded for row in rows if row.generation == rows[0].generation)
+    points, best = [CurvePoint(first, 0.0)], known[reference]
+    for genome, loss, tokens in completed:
+        if genome != reference and (probed or loss < best):
+            best = loss
+            points.append(CurvePoint(tokens, loss - known[reference]))
+    last = [row for row in rows if row.generation == rows[-1].generation]
+    scores = {genome: loss for genome, one in _by_genome(last).items() if (loss := _loss(one.values())) is not None}
+    winner = min(scores, key=lambda genome: scores[genome], default=None) if probed else None
+    final = best if winner is None else known.get(winner, best)
+    return [*points, CurvePoint(spent, final - known[reference])]
+
+
+def _documents_of_last(rows: Sequence[HistoryRow]) -> set[int]:
+    """Return the documents of the last generation, of several lengths those of the longest."""
+    last = [row for row in rows if row.generation == rows[-1].generation and not row.differentiated]
+    longest = max((row.forwarded for row in last), default=0)
+    return {row.document for row in last if row.forwarded == longest}
+
+
+def _completed(rows: Sequence[HistoryRow], documents: set[int]) -> list[tuple[Genome, float, int]]:
+    """Return who has a loss on all of some documents: loss there, and tokens spent by then, in that order."""
+    scores: dict[Genome, dict[int, HistoryRow]] = {}
+    completed: list[tuple[Genome, float, int]] = []
+    spent = 0
+    for row in rows:
+        spent += row.forwarded
+        if row.document not in documents or row.differentiated:
             continue
-        best[one.documents] = min(best.get(one.documents, math.inf), one.best_loss)
-        gains = best[one.documents] - one.seed_loss, one.median_loss - one.seed_loss
-        curve.append(CurvePoint(one.generation, one.scored_tokens, *gains))
-    return curve
+        own = scores.setdefault(row.genome, {})
+        own[row.document] = row
+        if len(own) == len(documents) and (loss := _loss(own.values())) is not None:
+            completed.append((row.genome, loss, spent))
+    return completed
 
 
 def generation_summaries(rows: Sequence[HistoryRow]) -> list[GenerationSummary]:
     """Return a summary of each generation of a history, in order.
 
-    After the first generation the best seed is what others are compared with, and no candidate itself.
+    After the first generation the best seed is what others are compared with, and no candidate itself unless it is the
+    only one, as in the first step of a descent.
     """
     reference = best_seed(rows)
     seed_losses = _losses_on_all_documents(rows, reference)
     scores: dict[Genome, dict[int, HistoryRow]] = {}
     summaries: list[GenerationSummary] = []
     scored_tokens = 0
-    for generation, group in groupby(rows, key=lambda row: row.generation):
+    in_order = sorted(rows, key=lambda row: row.generation)  # scores that were lost are made again later
+    for generation, group in groupby(in_order, key=lambda row: row.generation):
         origins: dict[Genome, str] = {}
         for row in group:
             scored_tokens += row.forwarded
             scores.setdefault(row.genome, {})[row.document] = row
-            if row.genome != reference or not summaries:
-                origins[row.genome] = row.origin
+            origins[row.genome] = row.origin
+        if summaries and reference is not None and len(origins) > 1:
+            origins.pop(reference, None)
         summaries.append(_summary(generation, scored_tokens, origins, scores, seed_losses))
     return summaries
 

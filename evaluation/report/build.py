@@ -141,9 +141,9 @@ def _search_verdict(searches: Mapping[str, SearchCurve]) -> str:
     sentences = []
     for name, curve in searches.items():
         if len(curve.scored_tokens):
-            gain = f"{100 * float(np.expm1(curve.best_gain[-1])):+.1f}".replace("-", "−")
+            gain = f"{100 * float(np.expm1(curve.gain[-1])):+.1f}".replace("-", "−")
             sentences.append(
-                f"After {curve.scored_tokens[-1]:,.0f} scored tokens the perplexity of the best candidate of {name} is "
+                f"After {curve.scored_tokens[-1]:,.0f} scored tokens the perplexity of the incumbent of {name} is "
                 f"{gain} % against the best seed's, on the documents of the search."
             )
     return " ".join(sentences)

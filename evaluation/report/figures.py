@@ -72,10 +72,9 @@ def draw_lambdas(numbers: LambdaProfiles, path: Path) -> None:
 
 
 def draw_search(curve: SearchCurve, path: Path) -> None:
-    """Draw how far a search moved the perplexity from that of its best seed, against the tokens it scored."""
-    with chart(path, "Search: change of perplexity, same documents") as axes:
-        axes.plot(curve.scored_tokens, np.expm1(curve.median_gain), color=COLORS[5], label="median of the generation")
-        axes.plot(curve.scored_tokens, np.expm1(curve.best_gain), color=COLORS[1], label="best on its documents")
+    """Draw the incumbent's perplexity against that of the best seed, by the tokens scored."""
+    with chart(path, "Search: perplexity of the incumbent, same windows") as axes:
+        axes.step(curve.scored_tokens, np.expm1(curve.gain), where="post", color=COLORS[1], label="incumbent")
         axes.axhline(0, color="grey", linestyle=":", linewidth=1, label="best seed")
         axes.xaxis.set_major_formatter(FuncFormatter(short_count))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))

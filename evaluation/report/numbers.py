@@ -56,17 +56,15 @@ class LambdaProfiles(NamedTuple):
 
 
 class SearchCurve(NamedTuple):
-    """Progress of a search, one entry per generation, against the best seed on the same documents."""
+    """Progress of a search, one entry per incumbent, all on the same windows."""
 
     scored_tokens: Array
     """Tokens scored so far."""
-    best_gain: Array
-    """Best loss so far minus the seed's, nats per token."""
-    median_gain: Array
-    """Median loss of the generation minus the seed's, nats per token."""
+    gain: Array
+    """Loss of the incumbent minus the best seed's, nats per token."""
 
     def rows(self) -> Rows:
-        """Return one line per generation."""
+        """Return one line per incumbent."""
         return [dict(zip(self._fields, map(float, point), strict=True)) for point in zip(*self, strict=True)]
 
 

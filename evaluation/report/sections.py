@@ -134,7 +134,7 @@ def lambda_section(factors: Mapping[str, RescaleFactors]) -> Section:
 
 def search_section(searches: Mapping[str, SearchCurve]) -> Section:
     """Return the progress of each search."""
-    caption = "{}: perplexity of the candidates against the best seed on the same documents; below 0 is better."
+    caption = "{}: perplexity of the incumbent against the best seed, always on the same windows; below 0 is better."
     pictures = [
         Picture(
             "search" if len(searches) == 1 else f"search-{place}",

@@ -62,6 +62,7 @@ class Explorer:
             population_size=population_size,
             seed=seed,
         )
+        vars(optimizer)["_cma"]._funhist_values.fill(0.0)  # cmaes leaves it uninitialised, and a state must be exact
         return cls(space, origin, num_knots, sigma, optimizer)
 
     def state(self) -> dict[str, Any]:

@@ -8,8 +8,11 @@ from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_seeds
 from .generational import SelectingStrategy, unique
-from .stages import STAGES, Comparison, Halving, Record, Stage, Tools, loss_or_infinity, new_stage
+from .stages import STAGES, Comparison, Halving, Probe, Record, Stage, Tools, loss_or_infinity, new_stage
 from .windows import WindowPool, split
+
+PROBE_WINDOWS = 3
+"""Windows of the selection on which each incumbent is scored as soon as it is one, so that the search has a curve."""
 
 
 class HybridStrategy(SelectingStrategy):
@@ -85,6 +88,8 @@ class HybridStrategy(SelectingStrategy):
     def _next_stage(self) -> Stage | None:
         """Take in what the stage at its end has found; return the one that follows, None at the end of the search."""
         stage, result = self._stage, self._stage.result
+        if isinstance(stage, Probe):
+            return self._next_improvement()
         if not self._incumbents:
             if result is None:
                 return None
@@ -93,11 +98,15 @@ class HybridStrategy(SelectingStrategy):
             if result is not None:
                 self._incumbents.append(result)
             self._credit(stage.sure_gain)
+            if result is None:
+                return self._next_improvement()
         elif result is None or result == self._incumbents[-1]:
             self._credit(0.0)
+            return self._next_improvement()
         else:
             return Comparison(self._tools, self._incumbents[-1], result, str(self._kind), self._left)
-        return self._next_improvement()
+        probes = self._selection_windows[:PROBE_WINDOWS]
+        return Probe(self._tools, self._incumbents[-1], probes) if len(probes) <= self._left else None
 
     def _credit(self, gain: float) -> None:
         self._records[str(self._kind)].credit(gain, self._left_before - self._left)

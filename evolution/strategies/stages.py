@@ -256,7 +256,29 @@ class Comparison(Stage):
         return float(np.mean(self.losses[0]) - np.mean(self.losses[1]))
 
 
-STAGES: dict[str, type[Stage]] = {cls.__name__: cls for cls in (Halving, Evolution, Descending, Racing, Comparison)}
+@dataclass
+class Probe(Stage):
+    """A new incumbent on the probe windows, for the search curve alone: nothing is decided by it."""
+
+    incumbent: Genome
+    windows: tuple[int, ...]
+    asked: bool = False
+
+    def ask(self) -> list[Request]:
+        requests = [] if self.asked else [Request(self.incumbent, self.windows, "probe")]
+        self.asked = True
+        return requests
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        pass
+
+    @property
+    def result(self) -> Genome | None:
+        return None
+
+
+KINDS = (Halving, Evolution, Descending, Racing, Comparison, Probe)
+STAGES: dict[str, type[Stage]] = {cls.__name__: cls for cls in KINDS}
 """Stages by the name they are stored under."""
 
 

@@ -83,6 +83,9 @@ class Objective:
         self.calls += 1
         return [Score(float(np.rint(100 * one.lambdas).sum()) / 50 + document) for one in candidates]
 
+    def price(self, document: int, gradient: bool) -> int:
+        return 10
+
 
 class Score:
     def __init__(self, nats: float) -> None:
@@ -157,8 +160,9 @@ def test_the_final_table_shares_out_all_tokens_and_the_seed_stands_beside_the_wi
         "origin",
         *dict.fromkeys(r.origin.partition(":")[0] for r in rows),
     ]
-    told = describe_result(result, rows)
+    told = describe_result(result, rows, 2)
     assert float(told["search perplexity"].split()[0]) <= float(told["best seed"].split()[0])
+    assert told["search perplexity"].endswith("on 2 windows of 2 documents")
     assert "seed:yarn" in told["best seed"]
     assert told["found by"] == next(row.origin for row in rows if row.genome == result.best.genome)
 

@@ -1,13 +1,20 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longrope.evolution import CurvePoint, HistoryRow, read_history, search_curve
-from longrope.evolution.curve import OriginSummary, best_seed_on, generation_summaries, origin_summaries
+from longrope.evolution import CurvePoint, Genome, HistoryRow, read_history, search_curve
+from longrope.evolution.curve import (
+    OriginSummary,
+    best_seed_on,
+    generation_summaries,
+    incumbents_curve,
+    origin_summaries,
+)
 
 from .conftest import ToyObjective, run_toy
 
@@ -30,35 +37,37 @@ def written(tmp_path: Path, rows: Sequence[tuple[int, int, int, float | None, in
     return tmp_path
 
 
-def test_losses_are_summed_over_documents_and_the_best_is_kept_over_generations(tmp_path: Path):
+def test_where_all_share_their_documents_the_incumbent_is_the_best_so_far(tmp_path: Path):
     rows = [
         (0, 1, 0, 10.0, 10), (0, 2, 0, 5.0, 10), (0, 3, 0, None, 0),
         (0, 1, 1, 70.0, 30), (0, 2, 1, 55.0, 30), (0, 3, 1, 1.0, 30),
-        (1, 4, 0, 40.0, 10), (1, 4, 1, 60.0, 30),
+        (1, 4, 0, 40.0, 10), (1, 4, 1, 60.0, 30), (2, 5, 0, 5.0, 10), (2, 5, 1, 35.0, 30),
     ]  # fmt: skip
     assert search_curve(written(tmp_path, rows)) == [
-        CurvePoint(generation=0, scored_tokens=600, best_gain=-0.5, median_gain=-0.25),
-        CurvePoint(generation=1, scored_tokens=800, best_gain=-0.5, median_gain=0.5),
+        CurvePoint(scored_tokens=600, gain=0.0),
+        CurvePoint(scored_tokens=500, gain=-0.5),
+        CurvePoint(scored_tokens=1000, gain=-1.0),
+        CurvePoint(scored_tokens=1000, gain=-1.0),
     ]
 
 
-def test_a_generation_is_compared_with_the_seed_on_its_own_documents(tmp_path: Path):
-    rows = [(0, 1, 0, 5.0, 1), (1, 2, 1, 5.0, 1), (1, 1, 1, 7.0, 1), (2, 3, 0, 6.0, 1)]
-    assert [point.best_gain for point in search_curve(written(tmp_path, rows))] == [0.0, -2.0, 0.0]
+def test_with_probes_the_curve_is_that_of_the_incumbents_on_the_probe_windows_alone():
+    rows = [
+        row(0, 1, 0, 4.0, 1, "seed:yarn"), row(0, 4, 0, 5.0, 1, "seed:ntk"),
+        row(1, 1, 8, 7.0, 1, "probe"), row(1, 1, 9, 9.0, 1, "probe"),
+        row(2, 2, 1, 0.1, 1, "mutation"), row(2, 3, 1, 0.2, 1, "mutation"),
+        row(3, 2, 8, 6.0, 1, "probe"), row(3, 2, 9, 8.0, 1, "probe"),
+        row(4, 3, 8, 6.5, 1, "probe"), row(4, 3, 9, 8.5, 1, "probe"),
+        row(5, 1, 10, 6.0, 1, "seed:yarn"), row(5, 3, 10, 5.0, 1, "incumbent"),
+    ]  # fmt: skip
+    assert incumbents_curve(rows) == [
+        CurvePoint(2, 0.0), CurvePoint(8, -1.0), CurvePoint(10, -0.5), CurvePoint(12, -0.5),
+    ]  # fmt: skip
 
 
-def test_a_generation_without_the_seed_has_no_point(tmp_path: Path):
-    rows = [(0, 1, 0, 5.0, 1), (1, 2, 1, 5.0, 1), (2, 3, 0, 3.0, 1)]
-    assert [point.generation for point in search_curve(written(tmp_path, rows))] == [0, 2]
-
-
-def test_a_generation_is_summed_up_by_its_candidates_with_the_most_documents(tmp_path: Path):
-    rows = [(0, 1, 0, 9.0, 1), (0, 2, 0, 1.0, 1), (0, 1, 1, 5.0, 1)]
-    assert search_curve(written(tmp_path, rows)) == [CurvePoint(0, 300, best_gain=0.0, median_gain=0.0)]
-
-
-def test_a_generation_of_failures_has_no_point(tmp_path: Path):
+def test_a_generation_of_failures_has_no_curve(tmp_path: Path):
     assert search_curve(written(tmp_path, [(0, 1, 0, None, 0)])) == []
+    assert incumbents_curve([]) == []
 
 
 def test_the_last_best_of_the_paper_s_search_is_its_result(tmp_path: Path):
@@ -69,21 +78,20 @@ def test_the_last_best_of_the_paper_s_search_is_its_result(tmp_path: Path):
         if row["origin"].startswith("seed:"):
             seeds.setdefault(row["origin"], []).append(row)
     best = min(sum(r["nats"] for r in seed) / sum(r["tokens"] for r in seed) for seed in seeds.values())
-    assert search_curve(tmp_path)[-1].best_gain == pytest.approx(result.best.loss - best, rel=1e-12)
+    assert search_curve(tmp_path)[-1].gain == pytest.approx(result.best.loss - best, rel=1e-12)
     assert search_curve(tmp_path)[-1].scored_tokens == result.scored_tokens
 
 
-def test_a_generation_is_linked_to_the_seed_by_chains_of_candidates_in_whatever_order(tmp_path: Path):
-    # Candidate 2 meets 3 on document 1; only at the end do 3 and the seed meet, on document 2.
-    rows = [
-        (0, 1, 0, 5.0, 1),
-        (1, 2, 1, 6.0, 1), (1, 3, 1, 7.0, 1),
-        (2, 3, 2, 4.5, 1), (2, 1, 2, 4.0, 1),
-    ]  # fmt: skip
-    curve = search_curve(written(tmp_path, rows))
-    assert [point.generation for point in curve] == [0, 1, 2]
-    assert curve[1].best_gain == pytest.approx(-0.5)  # 3 is 0.5 above the seed, 2 is 1.0 below 3
-    assert curve[1].median_gain == pytest.approx(0.0)
+def test_a_generation_of_the_best_seed_alone_is_no_generation_of_failures():
+    """Seen in a healthy run: the first step of a descent is taken at the best seed."""
+    rows = [row(0, 1, 0, 5.0, 1), replace(row(1, 1, 1, 6.0, 1, "descent"), differentiated=True)]
+    (_, one) = generation_summaries(rows)
+    assert (one.origins, one.best_loss, one.best_origin, one.seed_loss) == ({"descent": 1}, 5.5, "descent", 5.5)
+
+
+def test_scores_that_were_made_again_later_are_counted_in_their_own_generation():
+    rows = [row(0, 1, 0, 5.0, 1), row(1, 2, 0, 4.0, 1), row(0, 3, 0, 6.0, 1)]
+    assert [one.generation for one in generation_summaries(rows)] == [0, 1]
 
 
 @given(st.data())
@@ -111,16 +119,18 @@ def test_where_losses_are_additive_every_gain_that_can_be_known_is_exact(data: s
             assert one.best_loss - one.seed_loss == pytest.approx(skill[candidate] - skill[1], abs=1e-6)
 
 
-def test_a_search_that_leaves_its_seed_after_the_first_generation_still_has_a_curve_to_its_end(tmp_path: Path):
+def test_the_default_scores_each_incumbent_on_the_same_windows(tmp_path: Path):
     result = run_toy("hybrid", tmp_path, ToyObjective())
     rows = read_history(tmp_path / "history.jsonl").rows
+    probes: dict[Genome, set[int]] = {}
+    for one in rows:
+        if one.origin == "probe":
+            probes.setdefault(one.genome, set()).add(one.document)
+    assert len(probes) > 1 and len(set(map(frozenset, probes.values()))) == 1
     curve = search_curve(tmp_path)
-    assert curve[0].generation == 0
-    assert curve[-1].generation == rows[-1].generation
-    assert curve[-1].scored_tokens == result.scored_tokens
+    assert len(curve) == len(probes) + 1 and curve[-1].scored_tokens == result.scored_tokens
     seed = best_seed_on(rows, result.best.request.documents)
-    assert seed is not None
-    assert result.best.loss <= seed[1]
+    assert seed is None or result.best.loss <= seed[1]
 
 
 def test_every_search_has_a_curve_and_all_its_cost_has_an_origin(name: str, tmp_path: Path):
@@ -166,7 +176,7 @@ def test_after_a_race_of_seeds_its_winner_is_what_others_are_compared_with():
         row(0, 1, 0, 4.0, 1, "seed:yarn"), row(0, 4, 0, 5.0, 1, "seed:ntk"),
         row(1, 4, 1, 5.0, 1, "seed:ntk"), row(2, 2, 1, 4.5, 1, "mutation"),
     ]  # fmt: skip
-    assert [one.seed_loss for one in generation_summaries(rows)] == [5.0, None, 5.0]
+    assert [one.seed_loss for one in generation_summaries(rows)] == [5.0, 5.0, 5.0]
     assert generation_summaries(rows)[0].best_loss == 4.0
 
 

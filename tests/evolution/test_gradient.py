@@ -230,6 +230,9 @@ def test_a_plain_score_does_not_answer_for_a_gradient_nor_the_other_way_round(tm
 
 def test_an_objective_without_gradients_is_refused_by_name(tmp_path: Path):
     class Plain:
+        def price(self, document: int, gradient: bool) -> int:
+            return 10
+
         def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[ToyScore]:
             return ToyObjective().score(candidates, document)
 

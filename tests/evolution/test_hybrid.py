@@ -46,12 +46,15 @@ def test_the_default_is_as_good_as_the_paper_on_unseen_documents_for_a_fifth_of_
     assert np.median([one.heldout for one in default]) <= np.median([one.heldout for one in paper])
 
 
-def test_candidates_of_a_generation_share_their_windows_and_selection_windows_are_seen_by_finalists_only():
+def test_candidates_of_a_generation_share_their_windows_and_selection_windows_are_kept_for_incumbents():
     told = run(new())
     assert all(len({one.request.documents for one in row}) == 1 for row in told)
+    probes = {one.request.documents for row in told for one in row if one.request.origin == "probe"}
+    told = [row for row in told if row[0].request.origin != "probe"]
     documents = [{window % NUM_DOCUMENTS for one in row for window in one.request.documents} for row in told]
     assert set().union(*documents[:-1]) == set(range(8))
     assert documents[-1] <= {8, 9, 10, 11}
+    assert probes == {told[-1][0].request.documents[:3]}
 
 
 def test_the_seeds_race_first_and_the_worse_half_drops_out_each_round():

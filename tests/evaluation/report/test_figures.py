@@ -40,7 +40,7 @@ LOSSES = LossBox("a", ["x", "y"], np.array([1.0, 2.0]))
         lambda path: figures.draw_perplexity(curves(ROWS, "perplexity", "token_weighted"), None, path),
         lambda path: figures.draw_accuracy(curves(ROWS, "passkey", "accuracy"), 256, path),
         lambda path: figures.draw_lambdas(lambda_profiles({"yarn": YaRN(8.0).factors(GEOMETRY)}, GEOMETRY), path),
-        lambda path: figures.draw_search(SearchCurve(np.array([1e5, 2e6]), np.array([2.2, 2.1]), np.ones(2) * 3), path),
+        lambda path: figures.draw_search(SearchCurve(np.array([1e5, 2e6]), np.array([2.2, 2.1])), path),
         lambda path: figures.draw_boxes([LOSSES], path, "Losses"),
         lambda path: figures.draw_positions([POSITIONS], 8, path, "Loss by position"),
         lambda path: figures.draw_sensitivities([SENSITIVITY] * 3, path),

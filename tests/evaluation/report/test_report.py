@@ -17,7 +17,7 @@ from longrope.rope.methods import Linear
 from .browser import CHROMIUM, Browser
 from .synthetic import GEOMETRY, answers, losses, write_run
 
-SEARCH = SearchCurve(np.array([1e5, 2e5]), np.array([0.0, -0.1]), np.array([0.5, 0.1]))
+SEARCH = SearchCurve(np.array([1e5, 2e5]), np.array([0.0, -0.1]))
 
 
 def small(folder: Path, **run: Any) -> Evaluation:
@@ -98,9 +98,7 @@ def test_runs_that_do_not_compare_become_parts(tmp_path: Path):
 
 def test_a_search_alone_has_a_report(tmp_path: Path):
     report = build_report([], {"found": SEARCH}, {"found": Linear(8.0).factors(GEOMETRY)})
-    assert report.parts[0].verdict.startswith(
-        "After 200,000 scored tokens the perplexity of the best candidate of found"
-    )
+    assert report.parts[0].verdict.startswith("After 200,000 scored tokens the perplexity of the incumbent of found")
     assert "−9.5 %" in report.parts[0].verdict
     assert [section.title for section in report.parts[0].sections] == ["Search", "Rescale factors"]
 
