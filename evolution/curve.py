@@ -217,10 +217,11 @@ def best_seed(rows: Sequence[HistoryRow]) -> Genome | None:
 
 def best_seed_on(rows: Sequence[HistoryRow], documents: Collection[int]) -> tuple[str, float] | None:
     """Return origin and loss (nats per token) of the best seed on some documents, None if no seed has all of them."""
-    chosen = [row for row in rows if kind_of(row.origin) == "seed" and row.document in documents]
+    names = {row.genome: row.origin for row in reversed(rows) if kind_of(row.origin) == "seed"}
+    chosen = [row for row in rows if row.genome in names and row.document in documents]
     losses = [
-        (loss, next(iter(scores.values())).origin)
-        for scores in _by_genome(chosen).values()
+        (loss, names[genome])
+        for genome, scores in _by_genome(chosen).items()
         if len(scores) == len(set(documents)) and (loss := _loss(scores.values())) is not None
     ]
     if not losses:

@@ -130,7 +130,7 @@ def test_the_default_scores_each_incumbent_on_the_same_windows(tmp_path: Path):
     curve = search_curve(tmp_path)
     assert len(curve) == len(probes) + 1 and curve[-1].scored_tokens == result.scored_tokens
     seed = best_seed_on(rows, result.best.request.documents)
-    assert seed is None or result.best.loss <= seed[1]
+    assert seed is not None and result.best.loss <= seed[1]
 
 
 def test_every_search_has_a_curve_and_all_its_cost_has_an_origin(name: str, tmp_path: Path):
