@@ -66,7 +66,8 @@ class SearchConfig:
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the target length)."""
     init_factors: tuple[str, ...] = ()
-    """Factors added to the seeds: files (.json, or the official .csv), run folders, published:NAME."""
+    """Factors added to the seeds: files (.json, or the official .csv), run or model folders, published:NAME, or
+    hf://OWNER/NAME."""
     auto_rescale_init_factors: bool = False
     """Rescale these factors in log space where they are for another extension ratio (a CSV: than its largest factor);
     the attention factor is then that of the policy."""
@@ -138,7 +139,8 @@ class EvaluateConfig:
     methods: tuple[str, ...] = ("none", "linear", "ntk", "yarn", "llama3")
     """Baselines, e.g. yarn or yarn:beta_fast=16,beta_slow=2, or @FILE for those of a sweep's best.yaml."""
     factors: tuple[str, ...] = ()
-    """Factor files or run folders, as PATH or NAME=PATH (default name: longrope)."""
+    """Factors, as SOURCE or NAME=SOURCE (default name: longrope): files (.json, or the official .csv), run or model
+    folders, published:NAME, or hf://OWNER/NAME."""
     csv_attention_factor: float | str = "su"
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
@@ -284,7 +286,7 @@ class ExportConfig:
     model: str
     """Model the factors belong to: local folder or hub id; for gguf an existing GGUF file."""
     factors: str
-    """Factor file, run folder, or published:NAME."""
+    """Factors: a file (.json, or the official .csv), a run or model folder, published:NAME, or hf://OWNER/NAME."""
     output_dir: str
     """Folder (for gguf: file) to write; an earlier export in it is replaced, anything else is refused."""
     format: Literal["hf", "gguf", "vllm", "sglang"] = "hf"
@@ -294,7 +296,8 @@ class ExportConfig:
     target_length: int | None = None
     """Context length of factors from a CSV, which holds none, in tokens."""
     short_factors: str | None = None
-    """Factors for inputs up to the original length (default: the same factors for all lengths, safe with a cache)."""
+    """Factors for inputs up to the original length, any source that factors have; they take the attention factor of
+    the others (default: the same factors for all lengths, safe with a cache)."""
     results: str | None = None
     """results.json whose table goes on the model card."""
     tokenized: str | None = None
