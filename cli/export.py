@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ..evaluation.model import load_model, read_config
 from ..evaluation.objective import PerplexityObjective
 from ..evaluation.report.table import render_tables
-from ..evaluation.results import read_results
-from ..evaluation.tokenized import check_tokenizer, load_tokenized
+from ..evaluation.results import Results, read_results
+from ..evaluation.tokenized import check_tokenizer
 from ..rope import RescaleFactors, RopeGeometry, install, load_factors
 from ..rope.describe import describe_rope
 from ..rope.export import export_hf
@@ -17,8 +17,12 @@ from ..rope.export.gguf import export_gguf
 from ..rope.export.model_card import model_card
 from ..rope.export.serving import sglang_command, vllm_command
 from .configs import ExportConfig
+from .documents import load_documents
 
 COMMANDS = {"vllm": vllm_command, "sglang": sglang_command}
+
+SAMPLES = 5
+"""Documents of the score without start tokens where the user does not say how many."""
 
 
 class Rescored(NamedTuple):
@@ -41,7 +45,7 @@ def run(config: ExportConfig) -> None:
     notes = [_explain(one, _rescore(config, one)) for one in (found, short) if one and one.start_tokens]
     for note in notes:
         print(note)
-    tables = [render_tables(read_results(config.results).rows)] if config.results else []
+    tables = [_tables(read_results(config.results))] if config.results else []
     factors = found.without_start_tokens()
     card = model_card(factors, config.model, "".join(f"{text}\n" for text in [*tables, *notes]) or None)
     export_hf(config.model, factors, output, config.weights, short and short.without_start_tokens(), card)
@@ -49,6 +53,10 @@ def run(config: ExportConfig) -> None:
     if config.format in COMMANDS:
         serving = COMMANDS[config.format](output, factors, config.model if config.weights == "none" else None)
         print(serving.command + (f"\nwarning: {serving.warning}" if serving.warning else ""))
+
+
+def _tables(results: Results) -> str:
+    return render_tables(results.rows, results.provenance["protocols"])
 
 
 def _short_factors(source: str, long: RescaleFactors, geometry: RopeGeometry) -> RescaleFactors:
@@ -69,14 +77,14 @@ def _rescore(config: ExportConfig, factors: RescaleFactors) -> Rescored:
             f"tokenized must name documents when factors have start tokens, got none for n_hat = "
             f"{factors.start_tokens}; no export format can express start tokens, so the factors are scored without them"
         )
-    data = load_tokenized(config.tokenized, factors.target_length, config.samples, exclude=factors.searched_documents)
+    exclude = factors.searched_documents
+    data = load_documents(config.tokenized, factors.target_length, config.samples, SAMPLES, exclude=exclude)
     model, tokenizer = load_model(config.model)
     check_tokenizer(data, tokenizer)
     with install(model, factors.original_length) as installation:
         objective = PerplexityObjective(model, installation, data.documents, factors.target_length, batch_size=2)
-        pairs = [
-            objective.score([factors, factors.without_start_tokens()], document) for document in range(config.samples)
-        ]
+        both = [factors, factors.without_start_tokens()]
+        pairs = [objective.score(both, document) for document in range(len(data.documents))]
     sums = [0.0, 0.0]
     tokens = 0
     for pair in pairs:
