@@ -87,7 +87,7 @@ def own_window_rule(
     """Return the rule for an unmodified model that judges inside the window it was trained on.
 
     It favours no way of extending the window: a token is key if most of the window predicts it and a small part of the
-    window does not.
+    window does not. With the defaults a document goes through the model ten times, in pieces no longer than the window.
 
     Args:
         original_length: context length of the pre-training, in tokens.
