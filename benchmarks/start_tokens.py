@@ -24,7 +24,7 @@ from longrope.evaluation.results import provenance
 from longrope.evaluation.statistics import holm, paired_differences
 from longrope.evaluation.tokenized import check_tokenizer, leading_special_tokens, load_tokenized
 from longrope.evolution import START_TOKEN_CHOICES
-from longrope.rope import RescaleFactors, install, read_factors, write_atomically
+from longrope.rope import RescaleFactors, install, load_factors, write_atomically
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
     model, tokenizer = load_model(options.model, options.dtype, options.device)
     found: list[Effect] = []
     with install(model, options.original_length) as installation:
-        factors = read_factors(options.factors, installation.geometry, max(options.lengths))
+        factors = load_factors(options.factors, installation.geometry, max(options.lengths))
         candidates = [replace(factors, start_tokens=choice) for choice in choices]
         data = load_tokenized(
             options.tokenized, max(options.lengths), options.samples, exclude=factors.searched_documents

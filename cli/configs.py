@@ -66,14 +66,16 @@ class SearchConfig:
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the target length)."""
     init_factors: tuple[str, ...] = ()
-    """Factors added to the seeds: files (.json, or the official .csv), run folders, published:NAME."""
+    """Factors added to the seeds: files (.json, or the official .csv), run or model folders, published:NAME, or
+    hf://OWNER/NAME."""
     auto_rescale_init_factors: bool = False
     """Rescale these factors in log space where they are for another extension ratio (a CSV: than its largest factor);
     the attention factor is then that of the policy."""
     objective: Literal["perplexity", "needle", "longppl", "mixed"] = "perplexity"
     """What is minimised: perplexity (every token of a document, LongRoPE), needle (only the answers to questions about
-    needles hidden in it, LongRoPE2), longppl (only its key tokens, those that long context predicts), or mixed
-    (perplexity and needle, which steers retrieval without giving language away)."""
+    needles hidden in it, LongRoPE2), longppl (only its key tokens, those that the unmodified model predicts from its
+    whole window and not from a small part of it), or mixed (perplexity and needle, which steers retrieval without
+    giving language away)."""
     objective_lengths: tuple[str, ...] = ()
     """Lengths that perplexity is measured at, as LENGTH:WEIGHT, e.g. 256:0.3 2048:0.7, so that short context isn't paid
     for long (default: the target length alone). Each length costs its tokens for every candidate."""
@@ -93,9 +95,9 @@ class SearchConfig:
     longppl_beta: float = -2.0
     """Least log-probability of a key token in long context, in nats."""
     longppl_trunc_len: int | None = None
-    """Tokens of short context that key tokens are found against (default: 4096, or the original length if shorter)."""
+    """Tokens of short context that key tokens are found against (default: an eighth of the original length)."""
     longppl_sliding_window: int | None = None
-    """Tokens that share the start of their short context (default: a quarter of it)."""
+    """Tokens that share the start of their contexts (default: as many as the short context has)."""
     seed: int = 0
     """Seed of the search and of the needles."""
     batch_size: int = 8
@@ -128,32 +130,33 @@ class EvaluateConfig:
 
     model: str
     """Model: local folder or hub id."""
-    tokenized: str
-    """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
-    out."""
     lengths: tuple[int, ...]
     """Context lengths, in tokens; a task leaves out those it has no room in."""
-    output_dir: str
+    tokenized: str | None = None
+    """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
+    out. Needed by perplexity, perplexity_sliding and longppl, and wherever a haystack is to be documents."""
+    output_dir: str = "runs/evaluation"
     """Folder for results.json, table.md, predictions and plots. Finished cells are kept in cells.jsonl and not run
     again; another call with other methods, tasks or lengths adds to them."""
     methods: tuple[str, ...] = ("none", "linear", "ntk", "yarn", "llama3")
     """Baselines, e.g. yarn or yarn:beta_fast=16,beta_slow=2, or @FILE for those of a sweep's best.yaml."""
     factors: tuple[str, ...] = ()
-    """Factor files or run folders, as PATH or NAME=PATH (default name: longrope)."""
+    """Factors, as SOURCE or NAME=SOURCE (default name: longrope): files (.json, or the official .csv), run or model
+    folders, published:NAME, or hf://OWNER/NAME."""
     csv_attention_factor: float | str = "su"
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, perplexity_sliding, longppl; passkey, passkey_hard, niah, niah_multi, nolima; ruler for its 13
     or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper (longbench_qasper_e of
     LongBench-E), longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME
-    (both need the extra lm-eval)."""
+    (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
-    samples: int = 10
-    """Evaluation documents."""
+    samples: int | None = None
+    """Evaluation documents (default: 10, or all there are if they are fewer, at least 2)."""
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the longest length)."""
     sliding_stride: int = 256
@@ -161,7 +164,8 @@ class EvaluateConfig:
     sliding_tokens: int | None = None
     """perplexity_sliding: tokens of each document that are scored (default: all)."""
     longppl_evaluator: str | None = None
-    """longppl: model that finds the key tokens, as it is (default: the evaluated model with YaRN)."""
+    """longppl: model that finds the key tokens, reading whole documents (default: the evaluated model without factors,
+    inside its own window, which favours no method; never give a model that is extended like a compared method)."""
     passkey_style: Literal["landmark", "comment"] = "landmark"
     """passkey, niah, nolima: wording, the paper's sentences, or Python comments for models of code."""
     passkey_haystack: Literal["filler", "documents"] = "filler"
@@ -174,8 +178,9 @@ class EvaluateConfig:
     """passkey_hard: keys per prompt, of which one is asked for."""
     passkey_told_by: Literal["name", "ordinal"] = "name"
     """passkey_hard: what tells the keys apart."""
-    needle_haystack: Literal["filler", "documents"] = "documents"
-    """niah, nolima: what needles are hidden in, the evaluation documents, or the pass key's filler sentences."""
+    needle_haystack: Literal["auto", "filler", "documents"] = "auto"
+    """niah, nolima: what needles are hidden in, the evaluation documents, or the pass key's filler sentences (auto:
+    documents, or filler where --tokenized names none)."""
     needle_depths: int = 10
     """niah, nolima: depths per length."""
     needle_trials: int = 1
@@ -185,7 +190,8 @@ class EvaluateConfig:
     nolima_pairs: int | None = None
     """nolima: pairs of needle and question (default: all)."""
     ruler_samples: int = 100
-    """ruler: samples per task and length (the paper: 500)."""
+    """ruler: samples per task and length (the paper: 500). Tasks that hide needles in essays take the evaluation
+    documents for them."""
     ruler_squad: str | None = None
     """ruler_qa_1: SQuAD 2.0 JSON file."""
     ruler_hotpotqa: str | None = None
@@ -246,8 +252,8 @@ class SweepConfig:
     """Print the points and stop."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
-    samples: int = 5
-    """Tuning documents."""
+    samples: int | None = None
+    """Tuning documents (default: 5, or all there are if they are fewer, at least 2)."""
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the longest length)."""
     batch_size: int = 1
@@ -285,7 +291,7 @@ class ExportConfig:
     model: str
     """Model the factors belong to: local folder or hub id; for gguf an existing GGUF file."""
     factors: str
-    """Factor file, run folder, or published:NAME."""
+    """Factors: a file (.json, or the official .csv), a run or model folder, published:NAME, or hf://OWNER/NAME."""
     output_dir: str
     """Folder (for gguf: file) to write; an earlier export in it is replaced, anything else is refused."""
     format: Literal["hf", "gguf", "vllm", "sglang"] = "hf"
@@ -295,13 +301,14 @@ class ExportConfig:
     target_length: int | None = None
     """Context length of factors from a CSV, which holds none, in tokens."""
     short_factors: str | None = None
-    """Factors for inputs up to the original length (default: the same factors for all lengths, safe with a cache)."""
+    """Factors for inputs up to the original length, any source that factors have; they take the attention factor of
+    the others (default: the same factors for all lengths, safe with a cache)."""
     results: str | None = None
     """results.json whose table goes on the model card."""
     tokenized: str | None = None
     """Documents to score again without start tokens, which no export format can express."""
-    samples: int = 5
-    """Documents of that score."""
+    samples: int | None = None
+    """Documents of that score (default: 5, or all there are if they are fewer, at least 2)."""
 
 
 @dataclass(frozen=True)

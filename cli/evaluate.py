@@ -1,11 +1,13 @@
 """`longrope evaluate`: methods x lengths x tasks under one protocol; results.json, a table and plots."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from ..evaluation.cells import Collected, collect, method_key, read_cells
 from ..evaluation.compare import compare
@@ -13,16 +15,20 @@ from ..evaluation.model import load_model
 from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
-from ..evaluation.results import LeftOut, ResultRow, provenance, read_results, write_results
+from ..evaluation.results import LeftOut, ResultRow, Results, provenance, read_results, write_results
 from ..evaluation.ruler.means import ruler_means
-from ..evaluation.tokenized import check_tokenizer, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
 from ..evolution import search_curve
 from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
 from .configs import EvaluateConfig
-from .methods import build_methods
-from .tasks import Sources, build_tasks, missing_data, task_names
+from .documents import load_documents
+from .longppl import compared_evaluator
+from .methods import Methods, build_methods
+from .tasks import Sources, build_tasks, check_documents, missing_data, task_names
 
 RESULTS_JSON = "results.json"
+SAMPLES = 10
+"""Evaluation documents where the user does not say how many."""
 
 
 def run(config: EvaluateConfig) -> None:
@@ -30,12 +36,10 @@ def run(config: EvaluateConfig) -> None:
     _check(config)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     geometry = rope_geometry(model, config.original_length)
-    methods, seen_documents, untold = build_methods(config, geometry)
-    for name in untold:
-        print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
-    min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
-    data = load_tokenized(config.tokenized, min_tokens, config.samples, exclude=seen_documents)
-    check_tokenizer(data, tokenizer)
+    chosen = build_methods(config, geometry)
+    methods = chosen.by_name
+    _warn(config, geometry, methods)
+    data = _documents(config, chosen, tokenizer)
     tasks = build_tasks(Sources(config, model, tokenizer, data))
     protocols = {task.name: task.protocol() for task in tasks}
     origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed)
@@ -47,16 +51,46 @@ def run(config: EvaluateConfig) -> None:
     missing = [LeftOut(task, max(config.lengths), reason) for task, reason in missing_data(config).items()]
     left_out = _write(folder, collected, compared.left_out + missing, [*protocols, *missing_data(config)])
     _draw(config, collected.results.rows, methods, geometry, folder)
-    print(render_tables(collected.results.rows))
+    print(_tables(collected.results))
     _tell(collected, left_out, folder)
     if compared.failures:
         raise RuntimeError(f"{len(compared.failures)} cells or samples failed; {folder / RESULTS_JSON} lists them")
 
 
+def _documents(
+    config: EvaluateConfig, chosen: Methods, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedDocuments | None:
+    """Return the evaluation documents, without those that factors were searched on; None if none are given."""
+    if config.tokenized is None:
+        return None
+    for name in chosen.untold:
+        print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
+    min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
+    data = load_documents(config.tokenized, min_tokens, config.samples, SAMPLES, exclude=chosen.seen_documents)
+    check_tokenizer(data, tokenizer)
+    return data
+
+
+def _warn(config: EvaluateConfig, geometry: RopeGeometry, methods: dict[str, Method | RescaleFactors]) -> None:
+    """Warn if the judge of LongPPL is one of those who are judged."""
+    if config.longppl_evaluator is None or "longppl" not in task_names(config):
+        return
+    for name in compared_evaluator(config.longppl_evaluator, config.model, geometry, methods):
+        print(
+            f"warning: longppl_evaluator {config.longppl_evaluator} is the compared method {name}: it chooses the "
+            "tokens that it predicts well, so LongPPL favours it; leave the option out for a neutral evaluator",
+            file=sys.stderr,
+        )
+
+
+def _tables(results: Results) -> str:
+    return render_tables(results.rows, results.provenance["protocols"])
+
+
 def _check(config: EvaluateConfig) -> None:
     if not config.lengths or min(config.lengths) < 2:
         raise ValueError(f"lengths must be at least one number of 2 or more tokens, got {list(config.lengths)}")
-    task_names(config)
+    check_documents(config)
     for name, value in asdict(config).items():
         if type(value) is int and name != "seed" and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
@@ -70,7 +104,7 @@ def _write(folder: Path, collected: Collected, left_out: list[LeftOut], tasks: l
     earlier = read_results(path).left_out if path.is_file() else []
     left_out = [entry for entry in earlier if entry.task not in tasks] + left_out
     write_results(path, results.rows, results.provenance, results.failures, results.costs, left_out)
-    write_atomically(folder / "table.md", render_tables(results.rows))
+    write_atomically(folder / "table.md", _tables(results))
     for task, records in collected.records.items():
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(folder / "predictions" / f"{task.replace(':', '-')}.jsonl", lines)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..rope import Method, RescaleFactors, RopeGeometry, build_method, read_factors
+from ..rope import Method, RescaleFactors, RopeGeometry, build_method, load_factors
 from .configs import EvaluateConfig
 
 
@@ -36,7 +36,7 @@ def build_methods(config: EvaluateConfig, geometry: RopeGeometry) -> Methods:
         name = name if equals else "longrope"
         if name in found or name in specs:
             raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
-        found[name] = read_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
+        found[name] = load_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
     target = config.target_length or max([*config.lengths, *(one.target_length for one in found.values())])
     factor = max(1.0, target / geometry.original_length)
     searched = {name: one.searched_documents for name, one in found.items()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.gradients import GradientObjective
-from ..evaluation.key_tokens import key_token_rule
+from ..evaluation.key_tokens import own_window_rule
 from ..evaluation.mixed_objective import MixedObjective
 from ..evaluation.needle_objective import NeedleObjective, NeedleOptions
 from ..evaluation.objective import KeyTokenObjective, PerplexityObjective, WindowObjective
@@ -13,7 +13,6 @@ from ..evaluation.short_long import ShortLongObjective
 from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens
 from ..evolution import ParetoSettings, Settings
 from ..rope import Installation
-from ..rope.methods import YaRN
 from .configs import SearchConfig
 
 READERS = {
@@ -134,17 +133,16 @@ class Parts:
         )
 
     def key_tokens(self) -> KeyTokenObjective:
-        """Return the loss of the tokens that are key to the model with YaRN, in windows of the target length."""
-        config, geometry = self.config, self.installation.geometry
-        rule = key_token_rule(
-            geometry.original_length,
+        """Return the loss of the tokens that are key to the unmodified model, in windows of the target length."""
+        config = self.config
+        rule = own_window_rule(
+            self.installation.geometry.original_length,
             config.longppl_alpha,
             config.longppl_beta,
             config.longppl_trunc_len,
             config.longppl_sliding_window,
         )
-        yarn = YaRN(config.target_length / geometry.original_length).factors(geometry)
-        return KeyTokenObjective(self.perplexity(config.target_length), rule, yarn)
+        return KeyTokenObjective(self.perplexity(config.target_length), rule)
 
 
 def _check_options(config: SearchConfig) -> None:

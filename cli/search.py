@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.model import load_model
+from ..evaluation.model import load_model, read_config
 from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
 from ..evolution import (
     Genome,
     HistoryRow,
@@ -22,8 +22,10 @@ from ..evolution import (
 )
 from ..hyperparams import preset
 from ..rope import RescaleFactors, RopeGeometry, install
+from ..rope.describe import describe_rope
 from .budget import with_budget
 from .configs import SearchConfig
+from .documents import load_documents
 from .estimate import print_estimate
 from .front import save_front
 from .objectives import build_objective
@@ -37,8 +39,6 @@ MAY_DIFFER = {
     "hyper_params": ("num_scores",),
 }
 """Options that may differ, too: the budget, which may grow, and what provenance has in its final form elsewhere."""
-LEAST_DOCUMENTS = 2
-"""Documents a search is content with where the user does not say how many: to search on, and to choose on."""
 NOT_DECISIVE = ("output_dir", "resume", "trackers", "estimate", "sustained_tflops")
 """Options that do not decide the result, so a run may be resumed with others."""
 
@@ -50,9 +50,7 @@ def run(config: SearchConfig) -> None:
         print_estimate(config, settings, _space)
         return
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
-    samples = config.samples or settings.num_documents
-    at_least = config.samples or min(samples, LEAST_DOCUMENTS)
-    data = load_tokenized(config.tokenized, min_tokens, samples, config.seed, at_least=at_least)
+    data = load_documents(config.tokenized, min_tokens, config.samples, settings.num_documents, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     check_tokenizer(data, tokenizer)
     with install(model, config.original_length) as installation:
@@ -79,15 +77,27 @@ def run(config: SearchConfig) -> None:
 
 def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
     if config.target_length <= geometry.original_length:
-        raise ValueError(
-            f"target_length must be above the original length ({geometry.original_length} tokens), got "
-            f"{config.target_length}; there is nothing to extend (is --original-length right?)"
-        )
+        raise ValueError(_too_short(config, geometry))
     space = settings.space(geometry.pairs, config.target_length / geometry.original_length)
     periods = [int((geometry.rotations >= least).sum()) for least in (10, 1)]  # LongRoPE2, algorithm 1
     first, last = (min(max(count, 1), geometry.pairs - 1) for count in periods)
     target = int((geometry.rotations * space.scale >= 1).sum())
     return replace(space, critical_dimensions=(first, last), sensitive_pairs=(first, target))
+
+
+def _too_short(config: SearchConfig, geometry: RopeGeometry) -> str:
+    """Say why there is nothing to search for, and what would help if the model is extended already."""
+    rule = f"target_length must be above the original length, got {config.target_length} tokens for "
+    own = geometry.original_length
+    if config.original_length is not None:
+        return f"{rule}--original-length {own}; give the length that the model was trained on, or a longer target"
+    trained = describe_rope(read_config(config.model)).unscaled_length
+    if trained is None or trained >= own:
+        return f"{rule}a model that reads {own} without any factors; give a longer target"
+    return (
+        f"{rule}a model that was extended from {trained} to {own} already; give a longer target, or search from the "
+        f"length that it was extended from with --original-length {trained}"
+    )
 
 
 def _builder(

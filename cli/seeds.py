@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evolution import Genome, Space
-from ..rope import RescaleFactors, RopeGeometry, read_factors
+from ..rope import RescaleFactors, RopeGeometry, load_factors
 from ..rope import attention_factor as attention
 from ..rope.methods import NTK, Linear, Llama3, Method, NTKByParts, YaRN
 from .configs import SearchConfig
@@ -59,7 +59,7 @@ def initial_factors(source: str, config: SearchConfig, geometry: RopeGeometry, s
         ValueError: there are no such factors, they differ by layer, or are for another extension ratio.
     """
     policy = number_or_name(config.attention_factor)
-    read = read_factors(source, geometry, config.target_length, policy, allow_decreasing=True)
+    read = load_factors(source, geometry, config.target_length, policy, allow_decreasing=True)
     if read.per_layer:
         raise ValueError(f"init_factors must have one row of factors for all layers, got rows per layer in {source}")
     factors = beyond_extension(read, geometry)

@@ -16,15 +16,18 @@ from ..evaluation.model import load_model, read_config
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.results import provenance, write_results
 from ..evaluation.sweep import Point, parameters_of, rank_points, read_sweep
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
+from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
 from ..hyperparams import sweep_file
 from ..rope import build_method, write_atomically
 from ..rope.describe import describe_rope
 from .configs import SweepConfig
+from .documents import load_documents
 
 FORMAT = "longrope-sweep"
 VERSION = 1
 SHOWN = 10
+SAMPLES = 5
+"""Tuning documents where the user does not say how many."""
 
 
 def run(config: SweepConfig) -> None:
@@ -33,12 +36,14 @@ def run(config: SweepConfig) -> None:
     geometry = describe_rope(read_config(config.model), config.original_length).geometry
     ratio = max(1.0, config.target_length / geometry.original_length)
     methods = {spec: build_method(spec, ratio) for spec in _points(config, ratio)}
+    for method in methods.values():  # a dry run refuses what a run would
+        method.at_length(geometry, config.target_length).factors(geometry)
     if config.dry_run:
         print("\n".join(methods) + f"\n{len(methods)} points")
         return
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     min_tokens = max(*lengths, config.dataset_min_tokens or 0)
-    data = load_tokenized(config.tokenized, min_tokens, config.samples, config.seed)
+    data = load_documents(config.tokenized, min_tokens, config.samples, SAMPLES, config.seed)
     check_tokenizer(data, tokenizer)
     task, folder = Perplexity(data, config.batch_size, config.seed), Path(config.output_dir)
     protocols = {task.name: task.protocol()}
@@ -65,8 +70,8 @@ def _check(config: SweepConfig) -> list[int]:
     lengths = sorted({config.target_length, *config.lengths})
     if lengths[0] < 2:
         raise ValueError(f"target_length and lengths must be at least 2 tokens, got {lengths[0]}; give longer ones")
-    for name in ("samples", "best", "batch_size", *(["num_samples"] if config.num_samples is not None else [])):
-        if (value := getattr(config, name)) < 1:
+    for name in ("samples", "num_samples", "best", "batch_size"):
+        if (value := getattr(config, name)) is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     return lengths
 

@@ -1,35 +1,32 @@
 """Which tasks an evaluation runs, from its options: names, groups of names, and what each task is built from."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.key_tokens import key_token_rule, model_losses
 from ..evaluation.longbench.build import TASKS as LONGBENCH
 from ..evaluation.longbench.build import build_longbench
 from ..evaluation.longbench.registry import DATASETS
-from ..evaluation.longppl import Evaluator, LongPPL, load_key_tokens, yarn_evaluator
-from ..evaluation.model import load_model, read_config
 from ..evaluation.needle import MultiNeedle, SingleNeedle
 from ..evaluation.nolima import NoLiMa
 from ..evaluation.passkey import Passkey, PasskeyHard
 from ..evaluation.perplexity import Perplexity
-from ..evaluation.results import model_fingerprint
-from ..evaluation.ruler.tasks import RULER, build_ruler
+from ..evaluation.ruler.tasks import RULER, build_ruler, reads_essays
 from ..evaluation.sliding import SlidingPerplexity
 from ..evaluation.task import Task
 from ..evaluation.tokenized import TokenizedDocuments
-from ..rope import rope_geometry
 from ..rope.names import unknown_name
 from .configs import EvaluateConfig
+from .longppl import build_longppl
 
 LM_EVAL = "lm_eval:"
 STANDARD = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthfulqa_mc2": 0}
 """The standard benchmarks and their examples per prompt, as LongRoPE's and YaRN's tables have them."""
+READ_DOCUMENTS = ("perplexity", "perplexity_sliding", "longppl")
+"""Tasks whose prompts are the evaluation documents."""
 QUESTIONS = {"ruler_qa_1": "ruler_squad", "ruler_qa_2": "ruler_hotpotqa"}
 """Tasks of RULER that need a file, and the option that names it."""
 
@@ -41,7 +38,15 @@ class Sources:
     config: EvaluateConfig
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    data: TokenizedDocuments
+    data: TokenizedDocuments | None
+    """Evaluation documents; None: none were given, and no task needs them."""
+
+    @property
+    def documents(self) -> TokenizedDocuments:
+        """The evaluation documents, for tasks of `needs_documents`."""
+        if self.data is None:
+            raise ValueError("tokenized must name documents for this task, got none; give --tokenized")
+        return self.data
 
     @property
     def common(self) -> dict[str, Any]:
@@ -53,7 +58,7 @@ Builder = Callable[[Sources], Task]
 
 
 def _haystack(sources: Sources, where: str) -> dict[str, Any]:
-    data = sources.data if where == "documents" else None
+    data = None if where == "filler" or (where == "auto" and sources.data is None) else sources.documents
     return {"tokenizer": sources.tokenizer, "data": data, "style": sources.config.passkey_style, **sources.common}
 
 
@@ -71,41 +76,12 @@ def _needle(sources: Sources) -> dict[str, Any]:
 
 def _sliding(sources: Sources) -> Task:
     config = sources.config
-    return SlidingPerplexity(sources.data, config.sliding_stride, config.sliding_tokens, **sources.common)
+    return SlidingPerplexity(sources.documents, config.sliding_stride, config.sliding_tokens, **sources.common)
 
 
 def _passkey_hard(sources: Sources) -> Task:
     config = sources.config
     return PasskeyHard(**_passkey(sources), keys=config.passkey_keys, told_by=config.passkey_told_by)
-
-
-def _longppl(sources: Sources) -> Task:
-    """Return LongPPL with key tokens found by the model under YaRN, or by another model as it is."""
-    config, model = sources.config, sources.model
-    original = rope_geometry(model, config.original_length).original_length
-    length = max(*config.lengths, config.dataset_min_tokens or 0)
-    other = config.longppl_evaluator
-
-    @contextmanager
-    def load() -> Iterator[Evaluator]:
-        evaluator, tokenizer = load_model(str(other), config.dtype, config.device, config.attn_implementation)
-        yield Evaluator(model_losses(evaluator), tokenizer)
-
-    facts = {"dtype": str(model.dtype), "attention": model.config._attn_implementation}
-    if other is None:
-        facts |= {"model": model_fingerprint(model, config.model), "factors": f"yarn from {original} to {length}"}
-    else:
-        facts |= {"model": {"id": other, **model_fingerprint(read_config(other), other)}, "factors": "its own"}
-    found = load_key_tokens(
-        sources.data,
-        length,
-        key_token_rule(original),
-        load if other else lambda: yarn_evaluator(model, length, config.original_length),
-        facts,
-        sources.tokenizer,
-        config.output_dir,
-    )
-    return LongPPL(sources.data, found, **sources.common)
 
 
 def _ruler(name: str) -> Builder:
@@ -140,7 +116,7 @@ def _lm_eval(name: str) -> Builder:
             from ..evaluation.harness import LmEval
         except ImportError as error:
             raise ValueError(
-                f"tasks {LM_EVAL}NAME need the package lm-eval, got {error}; pip install 'longrope[lm-eval]'"
+                f"tasks {LM_EVAL}NAME need the package lm-eval, got {error}; pip install 'lm-eval[hf]'"
             ) from error
         config = sources.config
         shots = STANDARD.get(name, config.lm_eval_shots)
@@ -151,9 +127,9 @@ def _lm_eval(name: str) -> Builder:
 
 
 TASKS: Mapping[str, Builder] = {
-    "perplexity": lambda sources: Perplexity(sources.data, **sources.common),
+    "perplexity": lambda sources: Perplexity(sources.documents, **sources.common),
     "perplexity_sliding": _sliding,
-    "longppl": _longppl,
+    "longppl": lambda sources: build_longppl(sources.config, sources.model, sources.tokenizer, sources.documents),
     "passkey": lambda sources: Passkey(**_passkey(sources)),
     "passkey_hard": _passkey_hard,
     "niah": lambda sources: SingleNeedle(**_needle(sources)),
@@ -169,6 +145,24 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "standard": tuple(f"{LM_EVAL}{name}" for name in STANDARD),
 }
 """Names that stand for several tasks."""
+
+
+def needs_documents(name: str, config: EvaluateConfig) -> bool:
+    """Tell whether a task reads evaluation documents with these options."""
+    if name in RULER:
+        return reads_essays(name)
+    haystack = {"passkey": config.passkey_haystack, "niah": config.needle_haystack, "nolima": config.needle_haystack}
+    return name in READ_DOCUMENTS or haystack.get(name.partition("_")[0]) == "documents"
+
+
+def check_documents(config: EvaluateConfig) -> None:
+    """Raise ValueError if a task needs documents and none are given."""
+    needing = [name for name in task_names(config) if needs_documents(name, config)]
+    if needing and config.tokenized is None:
+        raise ValueError(
+            f"tokenized must name documents for {', '.join(needing)}, got none; make them: longrope tokenize, and give "
+            "--tokenized, or choose tasks that need none, such as passkey and niah"
+        )
 
 
 def task_names(config: EvaluateConfig) -> list[str]:

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..rope import Method, RescaleFactors
-from .results import ResultRow, Results
+from .results import DECISIVE_VERSIONS, ResultRow, Results
 
 CELLS_JSONL = "cells.jsonl"
-DECISIVE_VERSIONS = ("longrope", "torch", "transformers")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,13 @@ the block:
     block 0   [ trunc_len | window ]                 the first trunc_len tokens are never key
     block 1            [ trunc_len | window ]
 
+The long context is the whole document before x, as in the paper, whose evaluator reads that far; or, for an evaluator
+that must not see more than `long_len` tokens, it is cut into blocks in the same way, so that any evaluator can judge
+documents of any length:
+
+    block 0   [     long_len - window | window ]
+    block 1            [     long_len - window | window ]
+
 Both losses of a token depend on what precedes it alone, so the key tokens of a cut document are its first ones.
 """
 
@@ -31,7 +38,7 @@ class KeyTokenRule:
     """What a key token is; the defaults are the paper's.
 
     Raises:
-        ValueError: a length is below 1.
+        ValueError: a length is below 1, or the long context is not longer than the short one.
     """
 
     alpha: float = 2.0
@@ -41,41 +48,61 @@ class KeyTokenRule:
     trunc_len: int = 4096
     """Shortest short context, in tokens."""
     sliding_window: int = 1024
-    """Tokens that share the start of their short context."""
+    """Tokens that share the start of their contexts."""
+    long_len: int | None = None
+    """Tokens that the evaluator sees at most, block included; None: the whole document."""
 
     def __post_init__(self) -> None:
         for name in ("trunc_len", "sliding_window"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be at least 1 token, got {value}; the paper has 4096 and 1024")
+        if self.long_len is not None and self.trunc_len + self.sliding_window >= self.long_len:
+            raise ValueError(
+                f"trunc_len and sliding_window must be fewer tokens together than the {self.long_len} that the "
+                f"evaluator sees, got {self.trunc_len} and {self.sliding_window}; lower them, or the long context is "
+                "not longer than the short one"
+            )
 
 
-def key_token_rule(
+def paper_rule(original_length: int) -> KeyTokenRule:
+    """Return the paper's rule, for an evaluator that reads whole documents.
+
+    It is scaled down for a model that was trained on less than the paper's short context.
+
+    Args:
+        original_length: context length of the evaluated model's pre-training, in tokens.
+    """
+    trunc_len = min(KeyTokenRule.trunc_len, original_length)
+    sliding_window = max(1, trunc_len * KeyTokenRule.sliding_window // KeyTokenRule.trunc_len)
+    return KeyTokenRule(trunc_len=trunc_len, sliding_window=sliding_window)
+
+
+def own_window_rule(
     original_length: int,
     alpha: float = KeyTokenRule.alpha,
     beta: float = KeyTokenRule.beta,
     trunc_len: int | None = None,
     sliding_window: int | None = None,
 ) -> KeyTokenRule:
-    """Return the paper's rule, scaled down for a model that was trained on less than the paper's short context.
+    """Return the rule for an unmodified model that judges inside the window it was trained on.
+
+    It favours no way of extending the window: a token is key if most of the window predicts it and a small part of the
+    window does not. With the defaults a document goes through the model ten times, in pieces no longer than the window.
 
     Args:
         original_length: context length of the pre-training, in tokens.
         alpha: as of the rule.
         beta: as of the rule.
-        trunc_len: default the paper's, or the original length if that is shorter.
-        sliding_window: default a quarter of `trunc_len`, as in the paper.
+        trunc_len: default an eighth of the original length, the paper's share of the context its evaluator reads.
+        sliding_window: default as many as `trunc_len`.
     """
-    if trunc_len is None:
-        trunc_len = min(KeyTokenRule.trunc_len, original_length)
-    if sliding_window is None:
-        sliding_window = max(1, trunc_len * KeyTokenRule.sliding_window // KeyTokenRule.trunc_len)
-    return KeyTokenRule(alpha, beta, trunc_len, sliding_window)
+    trunc_len = max(1, original_length // 8) if trunc_len is None else trunc_len
+    sliding_window = trunc_len if sliding_window is None else sliding_window
+    return KeyTokenRule(alpha, beta, trunc_len, sliding_window, original_length)
 
 
 def find_key_tokens(losses: TokenLosses, ids: torch.Tensor, rule: KeyTokenRule) -> torch.Tensor:
     """Return the places of the key tokens of a document.
-
-    Short contexts are scored together, as many at a time as have the tokens of the document.
 
     Args:
         losses: the evaluator's.
@@ -88,25 +115,30 @@ def find_key_tokens(losses: TokenLosses, ids: torch.Tensor, rule: KeyTokenRule) 
     Raises:
         RuntimeError: a loss is not finite.
     """
-    first = rule.trunc_len
+    first, window = rule.trunc_len, rule.sliding_window
     if len(ids) <= first:
         return torch.empty(0, dtype=torch.long)
-    long = losses(ids[None])[0, first - 1 :].cpu()
-    short = torch.cat([row for block in _blocks(ids, rule) for row in losses(block)[:, first - 1 :].cpu()])
+    longest = len(ids) if rule.long_len is None else rule.long_len - window
+    long, short = (_losses_in_blocks(losses, ids, context, window)[first - 1 :] for context in (longest, first))
     if not (long.isfinite().all() and short.isfinite().all()):
         raise RuntimeError("the evaluator of key tokens must give finite losses, got some that are not; try float32")
     is_key = (short - long > rule.alpha) & (-long > rule.beta)  # LSD and LCL; a loss is -log p
     return is_key.nonzero()[:, 0] + first
 
 
-def _blocks(ids: torch.Tensor, rule: KeyTokenRule) -> list[torch.Tensor]:
-    """Return the short contexts, each with its block behind it, stacked where they are of one length."""
-    span = rule.trunc_len + rule.sliding_window
-    rows = [ids[start : start + span] for start in range(0, len(ids) - rule.trunc_len, rule.sliding_window)]
+def _losses_in_blocks(losses: TokenLosses, ids: torch.Tensor, context: int, window: int) -> torch.Tensor:
+    """Return the loss of each token but the first, shape (T - 1,), given `context` tokens before its block.
+
+    The tokens of the first `context` have all that precedes them. Blocks are scored together, as many at a time as have
+    the tokens of the document.
+    """
+    span = context + window
+    rows = [ids[start : start + span] for start in range(0, max(1, len(ids) - context), window)]
     whole = [row for row in rows if len(row) == span]
     together = max(1, len(ids) // span)
     stacks = [torch.stack(whole[start : start + together]) for start in range(0, len(whole), together)]
-    return stacks + [row[None] for row in rows if len(row) < span]
+    scored = [losses(stack).cpu() for stack in [*stacks, *(row[None] for row in rows if len(row) < span)]]
+    return torch.cat([scored[0][0, : context - 1], *(block[:, context - 1 :].flatten() for block in scored)])
 
 
 def model_losses(model: PreTrainedModel) -> TokenLosses:

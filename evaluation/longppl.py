@@ -2,13 +2,14 @@
 
 Key tokens are found once, by one evaluator for all methods, and kept on disk. Departures from the published code:
 documents are evaluated with the special tokens they were tokenized with, as for perplexity, and the default evaluator
-is the evaluated model itself with YaRN for the longest length, since the paper's has 72 B parameters.
+is not the paper's, which has 72 B parameters, but the unmodified model inside its own window. An evaluator that has an
+extension itself favours the methods that are like it: its key tokens are those that it predicts well.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +17,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..rope import install, write_atomically
-from ..rope.methods import YaRN
+from ..rope import write_atomically
 from .batching import Batcher
-from .key_tokens import KeyTokenRule, Span, TokenLosses, find_key_tokens, key_spans, model_losses, places_in_spans
+from .key_tokens import KeyTokenRule, Span, TokenLosses, find_key_tokens, key_spans, places_in_spans
 from .loss import DocumentScore, document_score, token_nats
 from .objective import window_tensor
 from .statistics import mean_score, token_weighted_perplexity
@@ -59,15 +59,6 @@ class KeyTokens:
         return [place for place in self.places[document.digest] if place < length]
 
 
-@contextmanager
-def yarn_evaluator(model: PreTrainedModel, length: int, original_length: int | None = None) -> Iterator[Evaluator]:
-    """Install YaRN for `length` tokens on a model without factors, and take it out in the end."""
-    with install(model, original_length) as installation:
-        factor = max(1.0, length / installation.geometry.original_length)
-        installation.set([YaRN(factor).factors(installation.geometry)])
-        yield Evaluator(model_losses(model))
-
-
 def load_key_tokens(
     data: TokenizedDocuments,
     length: int,
@@ -83,8 +74,9 @@ def load_key_tokens(
         data: documents of at least `length` tokens.
         length: tokens of each document to look at.
         rule: what a key token is.
-        evaluator: opens who finds them, e.g. `lambda: yarn_evaluator(model, length)`.
-        identity: JSON-able facts that tell this evaluator from others: model, fingerprint, factors.
+        evaluator: opens who finds them.
+        identity: JSON-able facts that tell this evaluator from others: model and fingerprint, and `name`, who it is in
+            words.
         tokenizer: that of the documents.
         folder: where `key_tokens-*.json` files are kept.
 
@@ -173,6 +165,7 @@ class LongPPL:
             "bos_policy": self.data.info.bos_policy,
             "documents": [document.name for document in self.data.documents],
             "key_tokens": self.key_tokens.identity,
+            "note": f"Key tokens were chosen by {self.key_tokens.identity['evaluator']['name']}.",
             "average": "key-token-weighted over the documents that have key tokens",
             "interval": "95 % percentile bootstrap over documents",
             "seed": self.seed,

@@ -101,25 +101,25 @@ class PerplexityObjective(WindowObjective):
 class KeyTokenObjective(WindowObjective):
     """The loss of key tokens only: those that an evaluator predicts from the long context alone (LongPPL).
 
-    The evaluator is the model itself with baseline factors that already reach that far. A window's key tokens are found
-    when it is first asked for; that scores no candidate, and its forwards count for none. Where a window has none, the
-    next window of the same document that has some stands in for it.
+    The evaluator is the model itself without any factors, so that no candidate is favoured; the rule has to keep it
+    inside its own window. A window's key tokens are found when it is first asked for; that scores no candidate, and its
+    forwards count for none. Where a window has none, the next window of the same document that has some stands in for
+    it.
     """
 
-    def __init__(self, whole: PerplexityObjective, rule: KeyTokenRule, evaluator: RescaleFactors) -> None:
+    def __init__(self, whole: PerplexityObjective, rule: KeyTokenRule) -> None:
         """Make sure that each document has key tokens.
 
         Args:
             whole: the windows, and where candidates are scored.
-            rule: what a key token is.
-            evaluator: factors with which the model finds them, e.g. YaRN for the length of the windows.
+            rule: what a key token is, e.g. of `own_window_rule`.
 
         Raises:
             ValueError: a document has no key tokens in any of its windows.
         """
         super().__init__(whole.model, whole.installation, whole.batcher.batch_size)
         self.windows, self.documents = whole.windows, whole.documents
-        self.rule, self.evaluator = rule, evaluator
+        self.rule = rule
         self._places: dict[int, torch.Tensor] = {}
         for number in range(len(self.documents)):
             self.window(number)
@@ -142,7 +142,7 @@ class KeyTokenObjective(WindowObjective):
 
     def _key_tokens(self, number: int) -> torch.Tensor:
         if number not in self._places:
-            self.installation.set([self.evaluator])
+            self.installation.reset()
             self._places[number] = find_key_tokens(model_losses(self.model), self.windows[number], self.rule)
         return self._places[number]
 

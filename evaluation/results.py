@@ -19,6 +19,8 @@ FORMAT = "longrope-results"
 VERSION = 1
 PROVENANCE = ("versions", "commit", "model", "device", "dtype", "attention", "protocols")
 """Fields without which a number can't be trusted; `protocols` holds windows, data fingerprints and seeds by task."""
+DECISIVE_VERSIONS = ("longrope", "torch", "transformers")
+"""Packages whose versions decide a number."""
 WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
 
@@ -152,6 +154,8 @@ def read_results(path: str | Path) -> Results:
         payload = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"results must be readable JSON, got {path}: {error}; restore the file") from error
+    except RecursionError as error:
+        raise ValueError(f"results must be JSON nested a few levels deep, got {path}; restore the file") from error
     _check(payload, str(path))
     return Results(
         [ResultRow(**row) for row in payload["rows"]],
@@ -168,6 +172,12 @@ def _check(payload: Any, source: str) -> None:
     recorded = payload.get("provenance") or {}
     if missing := [name for name in PROVENANCE if name not in recorded]:
         raise ValueError(f"{source} must carry provenance, got none for {', '.join(missing)}; evaluate again")
+    named = recorded["versions"] if isinstance(recorded["versions"], dict) else {}
+    if missing := [name for name in DECISIVE_VERSIONS if name not in named]:
+        raise ValueError(
+            f"{source} must carry the versions of {', '.join(DECISIVE_VERSIONS)}, got none for {', '.join(missing)}; "
+            "evaluate again"
+        )
     if not isinstance(payload.get("rows"), list) or not isinstance(payload.get("failures"), list):
         raise ValueError(f"{source} must hold lists of rows and failures; write it with longrope evaluate")
     names = {field.name for field in fields(ResultRow)}

@@ -16,6 +16,8 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 """A difference is called significant if its corrected p-value is below this."""
 RESAMPLES = 9999
+FIT_DEGREE = 3
+"""Of the polynomial of a smooth fit."""
 BATCH = 500
 """Resamples of many pairs at a time, so that they fit into memory."""
 
@@ -52,6 +54,14 @@ class Correlation(NamedTuple):
     pearson: float
     spearman: float
     n: int
+
+
+class SmoothFit(NamedTuple):
+    """A smooth curve through scattered points."""
+
+    curve: np.polynomial.Polynomial
+    share: float | None
+    """Share of the variance that the curve explains, adjusted for its degrees of freedom; None if all are equal."""
 
 
 def token_weighted_perplexity(nats: Sequence[float], tokens: Sequence[int], seed: int) -> Estimate:
@@ -167,6 +177,30 @@ def variance_share(levels: Sequence[Hashable], values: Sequence[float]) -> float
     if total == 0 or len(groups) == len(y):
         return None
     return float(sum(len(group) * (group.mean() - y.mean()) ** 2 for group in groups)) / total
+
+
+def smooth_fit(x: Sequence[float], y: Sequence[float]) -> SmoothFit:
+    """Return the cubic polynomial of least squares through points, and how much of the variance it explains.
+
+    The share is R squared adjusted for the degrees of freedom, `1 - (1 - R^2) (n - 1) / (n - 4)`, at least 0: points
+    that have nothing to do with x get about 0, however many they are.
+
+    Args:
+        x: at least five different numbers.
+        y: as many values.
+
+    Raises:
+        ValueError: there are fewer different numbers.
+    """
+    if len(set(x)) < FIT_DEGREE + 2:
+        raise ValueError(f"x must hold at least {FIT_DEGREE + 2} different numbers to be fitted, got {len(set(x))}")
+    values = np.asarray(y, float)
+    polynomial = np.polynomial.Polynomial.fit(np.asarray(x, float), values, FIT_DEGREE)
+    left = float(((values - polynomial(np.asarray(x, float))) ** 2).sum())
+    total = float(((values - values.mean()) ** 2).sum())
+    degrees = (len(values) - 1) / (len(values) - FIT_DEGREE - 1)
+    share = None if total == 0 else max(0.0, 1 - left / total * degrees)
+    return SmoothFit(polynomial, share)
 
 
 def _difference_intervals(

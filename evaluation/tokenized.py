@@ -179,12 +179,14 @@ def load_tokenized(
             kept[index] = document
         if len(kept) == samples:
             break
-    if len(kept) >= (samples if at_least is None else at_least):
+    needed = samples if at_least is None else at_least
+    if len(kept) >= needed:
         return TokenizedDocuments([kept[index] for index in sorted(kept)], info)
     left_out = f" and not among the {len(exclude)} left out" if exclude else ""
+    fewer = "fewer samples, " if len(kept) else ""
     raise ValueError(
         f"samples must be at most the {len(kept)} documents of {min_tokens} or more tokens{left_out} in {path} (its "
-        f"longest has {lengths.max()}), got {samples}; take fewer samples, shorter lengths, or more data"
+        f"longest has {lengths.max()}), got {needed}; take {fewer}shorter lengths, or more data"
     )
 
 

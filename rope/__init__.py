@@ -5,11 +5,11 @@ What needs torch is imported when it is first asked for, so that a search engine
 
 from typing import TYPE_CHECKING, Any
 
-from .factors import RescaleFactors, load_csv, load_factors
+from .factors import RescaleFactors
 from .files import write_atomically
 from .frequencies import RopeGeometry
 from .methods import METHODS, Method, build_method, register
-from .reading import read_factors
+from .reading import load_factors
 
 if TYPE_CHECKING:
     from .installation import Installation, apply_factors, install, rope_geometry
@@ -23,9 +23,7 @@ __all__ = [
     "apply_factors",
     "build_method",
     "install",
-    "load_csv",
     "load_factors",
-    "read_factors",
     "register",
     "rope_geometry",
     "write_atomically",

@@ -139,30 +139,42 @@ class RescaleFactors:
     __hash__ = None  # type: ignore[assignment]
 
 
-def load_factors(path: str | Path) -> RescaleFactors:
-    """Read factors saved as JSON by `RescaleFactors.save`, or the `factors.json` of a run folder.
+def read_json(path: Path) -> Any:
+    """Read a JSON file that may hold factors.
 
     Raises:
-        ValueError: the file is missing, is no factor file, has unknown keys, or holds values out of range.
+        ValueError: the file is missing or no readable JSON.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "factors.json"
     if not path.is_file():
-        raise ValueError(f"factors must be a file that exists or a run folder with factors.json, got {path}")
+        raise ValueError(f"factors must be a file that exists or a folder with factors.json, got {path}")
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"factors must be readable JSON, got {path}: {error}; restore the file") from error
-    if not isinstance(payload, dict) or payload.pop("format", None) != FORMAT:
-        raise ValueError(f"factors must be a file with format {FORMAT!r}, got {path}; for a CSV use load_csv")
-    if (version := payload.pop("version", None)) != VERSION:
+    except RecursionError as error:
+        raise ValueError(f"factors must be JSON nested a few levels deep, got {path}; restore the file") from error
+
+
+def parse_factors(payload: Any, path: Path) -> RescaleFactors:
+    """Return the factors that `RescaleFactors.save` wrote as JSON.
+
+    Args:
+        payload: what the file holds.
+        path: the file, for error messages.
+
+    Raises:
+        ValueError: it is no factor file, has unknown keys, or holds values out of range.
+    """
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise ValueError(f"factors must be a file with format {FORMAT!r}, got {path}; a CSV must be named .csv")
+    if (version := payload.get("version")) != VERSION:
         raise ValueError(f"factors version must be {VERSION}, got {version!r} in {path}; update longrope")
+    values = {name: value for name, value in payload.items() if name not in ("format", "version")}
     known = {f.name for f in fields(RescaleFactors)}
-    if unknown := set(payload) - known:
+    if unknown := set(values) - known:
         raise ValueError(f"factors may hold only {sorted(known)}, got {sorted(unknown)} in {path}")
     try:
-        return RescaleFactors(**payload)
+        return RescaleFactors(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 

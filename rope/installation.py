@@ -4,6 +4,7 @@ Only the rotary module is replaced; attention modules, kernels and caches are no
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from .embedding import ScaledRotaryEmbedding, Schedule
 from .factors import RescaleFactors
 from .families import find_rope
 from .frequencies import RopeGeometry
+from .reading import load_factors
 
 
 class Installation:
@@ -132,14 +134,28 @@ def install(model: nn.Module, original_length: int | None = None, canary: bool =
     return installation
 
 
-def apply_factors(model: nn.Module, factors: RescaleFactors) -> Installation:
+def apply_factors(
+    model: nn.Module, factors: RescaleFactors | str | Path, target_length: int | None = None
+) -> Installation:
     """Use rescale factors in a model, start tokens included; `restore()` of the result takes them out.
 
+    Args:
+        model: a model built by Transformers.
+        factors: rescale factors, or any source of them that `load_factors` reads.
+        target_length: what the factors of a CSV were made for, in tokens; other sources tell it themselves.
+
+    Raises:
+        ValueError: the factors can't be read, or don't fit the model.
+        RuntimeError: the canary found that factors do not act as they should; the model is restored.
+
     Example:
-        >>> apply_factors(model, load_factors("runs/tiny/factors.json"))
+        >>> apply_factors(model, "runs/tiny")
+        >>> apply_factors(model, "published:llama2-7b-256k")
     """
     installation = install(model)
     try:
+        if not isinstance(factors, RescaleFactors):
+            factors = load_factors(factors, installation.geometry, target_length)
         installation.set([factors])
     except BaseException:
         installation.restore()

@@ -1,6 +1,5 @@
 """Read rescale factors from wherever they are: files, runs, model configs, the hub, published tables."""
 
-import json
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import yaml
 
 from . import attention_factor as attention
-from .factors import FORMAT, RescaleFactors, load_csv, load_factors
+from .factors import FORMAT, RescaleFactors, load_csv, parse_factors, read_json
 from .frequencies import RopeGeometry
 from .methods.formulas import Llama3, YaRN
 from .methods.searched import LongRoPE
@@ -24,8 +23,8 @@ SCALED = ("longrope", "yarn", "llama3")
 """The `rope_type`s of a model's configuration that fix a set of factors."""
 
 
-def read_factors(
-    source: str,
+def load_factors(
+    source: str | Path,
     geometry: RopeGeometry | None = None,
     target_length: int | None = None,
     attention_factor: str | float = "su",
@@ -44,23 +43,26 @@ def read_factors(
         target_length: what the factors of a CSV were made for, in tokens; other sources tell it themselves.
         attention_factor: `su`, `yarn` or a constant for the factors of a CSV; other sources tell it themselves.
         allow_decreasing: accept a CSV whose factors fall from one pair to the next.
-        short: take `short_factor` instead of `long_factor` of a longrope `config.json`.
+        short: where there are two sets, as in the `config.json` of a longrope model, take `short_factor` instead of
+            `long_factor`; other sources have one set, which is returned.
 
     Raises:
         ValueError: there is no such source, it can't be read or fetched, or it doesn't fit the geometry.
+
+    Example:
+        >>> load_factors("published:llama2-7b-256k").target_length
+        262144
     """
+    source = str(source)
     path = None if source.startswith(PUBLISHED) else _locate(source)
-    is_config = path is not None and _is_config(path)
-    if short and not is_config:
-        raise ValueError(
-            f"short must only be given for the config.json of a longrope model, got {source}; leave it out"
-        )
     if path is None:
         factors = _read_published(source)
     elif path.suffix == ".csv":
         factors = _read_csv(source, path, geometry, target_length, attention_factor, allow_decreasing)
     else:
-        factors = _read_config(source, path, geometry, short) if is_config else load_factors(path)
+        payload = read_json(path)
+        is_config = _is_config(payload)
+        factors = _read_config(source, payload, geometry, short) if is_config else parse_factors(payload, path)
     if geometry is not None and factors.rotary_dim != geometry.rotary_dim:
         raise ValueError(
             f"factors must have length {geometry.pairs} (rotary dim {geometry.rotary_dim} / 2), got {factors.pairs} "
@@ -171,17 +173,13 @@ def _read_csv(
         raise ValueError(f"{source}: {error}") from error
 
 
-def _is_config(path: Path) -> bool:
+def _is_config(payload: Any) -> bool:
     """Tell a model's configuration from a factor file."""
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
     return isinstance(payload, dict) and "model_type" in payload and payload.get("format") != FORMAT
 
 
-def _read_config(source: str, path: Path, geometry: RopeGeometry | None, short: bool) -> RescaleFactors:
-    config = _model_config(source, json.loads(path.read_text(encoding="utf-8")))
+def _read_config(source: str, payload: Any, geometry: RopeGeometry | None, short: bool) -> RescaleFactors:
+    config = _model_config(source, payload)
     parameters = _rope_parameters(config)
     if (kind := parameters.get("rope_type")) not in SCALED:
         raise ValueError(f"rope_type must be one of {', '.join(SCALED)}, got {kind!r} in {source}; it holds no factors")
@@ -191,6 +189,7 @@ def _read_config(source: str, path: Path, geometry: RopeGeometry | None, short: 
         original_length=parameters.get("original_max_position_embeddings") or config.max_position_embeddings,
     )
     ratio = config.max_position_embeddings / plain.original_length
+    short = short and kind == "longrope"  # the others have one set
     try:
         method = _method(parameters, max(1.0, ratio), short)
         factors = method.factors(plain)
@@ -242,8 +241,6 @@ def _method(parameters: dict[str, Any], ratio: float, short: bool) -> LongRoPE |
         lambdas = tuple(parameters["short_factor" if short else "long_factor"])
         policy = parameters.get("attention_factor")
         return LongRoPE(factor, rescale_factors=lambdas, attention_factor="su" if policy is None else policy)
-    if short:
-        raise ValueError(f"short must only be given for a model with rope_type longrope, got {kind!r}; leave it out")
     if kind == "yarn":
         return _yarn(parameters, factor)
     return Llama3(factor, **{name: parameters[name] for name in ("low_freq_factor", "high_freq_factor")})

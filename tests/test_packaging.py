@@ -38,3 +38,12 @@ def test_the_lock_pins_every_dependency() -> None:
     for requirement in [*PROJECT["project"]["dependencies"], *extras]:
         name = requirement.split(">=")[0].split("[")[0]
         assert name.lower() in pinned, f"{name} is not in requirements.lock"
+
+
+def test_hints_name_packages_that_pip_finds() -> None:
+    """`longrope` is on no index: an extra of it can't be installed by name."""
+    rooms = (*PROJECT["tool"]["setuptools"]["package-dir"].values(), "examples", "tests", "benchmarks")
+    sources = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh", ".j2")]
+    texts = {path: path.read_text() for path in [*sources, *ROOT.glob("*.md")]}
+    assert len(texts) > 100
+    assert [str(path) for path, text in texts.items() if "longrope" + "[" in text] == []

@@ -176,7 +176,7 @@ def _require(package: str) -> Any:
     except ImportError as error:
         raise ValueError(
             f"this LongBench dataset must have the package {package} to be scored, got none installed; "
-            'pip install "longrope[longbench]"'
+            f"pip install {package}"
         ) from error
 
 

@@ -39,11 +39,12 @@ def build_report(
         raise ValueError("runs must hold results or a search, got neither; run longrope evaluate or longrope search")
     parts, csv = [], {}
     for place, evaluation in enumerate(evaluations, start=1):
-        part, rankings = evaluation_part(evaluation)
-        parts.append(part)
         suffix = "" if len(evaluations) == 1 else f"-{place}"
+        part, rankings = evaluation_part(evaluation, suffix)
+        parts.append(part)
         csv[f"results{suffix}"] = [vars(row) for row in evaluation.rows]
         csv[f"differences{suffix}"] = tables.contrast_rows(rankings)
+        csv[f"costs{suffix}"] = tables.cost_rows(evaluation.costs)
     extra = [sections.search_section(searches)] if searches else []
     if searched and not any(evaluation.factors for evaluation in evaluations):
         extra.append(sections.lambda_section(searched))
@@ -54,8 +55,16 @@ def build_report(
     return Report([_numbered(part, place) for place, part in enumerate(parts, start=1)] if parts[1:] else parts, csv)
 
 
-def evaluation_part(evaluation: Evaluation) -> tuple[Part, list[Ranking]]:
-    """Return everything about one evaluation, and its rankings, that of the main task first."""
+def evaluation_part(evaluation: Evaluation, suffix: str = "") -> tuple[Part, list[Ranking]]:
+    """Return everything about one evaluation, and its rankings, that of the main task first.
+
+    Args:
+        evaluation: what was measured.
+        suffix: of the names of its CSV files, e.g. `results-2`.
+
+    Raises:
+        ValueError: there are no numbers.
+    """
     metrics = headlines(evaluation.rows) or dict([next(iter(m.items())) for m in suites(evaluation.rows).values()][:1])
     if not metrics:
         raise ValueError(f"results must hold at least one row, got none in {evaluation.sources[0]}; evaluate again")
@@ -78,8 +87,8 @@ def evaluation_part(evaluation: Evaluation) -> tuple[Part, list[Ranking]]:
     body = [*_sections(chosen, rankings, shown, metrics), varied, sections.failure_section(evaluation)]
     body += [
         sections.method_section(),
-        sections.all_metrics_section(evaluation.rows),
-        sections.provenance_section(evaluation),
+        sections.all_metrics_section(evaluation.rows, f"results{suffix}"),
+        sections.provenance_section(evaluation, f"costs{suffix}"),
     ]
     title = Path(evaluation.provenances[0]["model"]["id"]).name
     part = Part(title, _facts(chosen), verdict(rankings[0], longest), findings, [one for one in body if one])
@@ -94,7 +103,14 @@ def _sections(
     members = suites(rows)
     by_task = {ranking.task: ranking for ranking in rankings}
     found: list[Section | None] = [
-        sections.task_section(ranking, rows, records, original_length, is_main=ranking is rankings[0])
+        sections.task_section(
+            ranking,
+            rows,
+            records,
+            original_length,
+            is_main=ranking is rankings[0],
+            note=chosen.protocols.get(ranking.task, {}).get("note"),
+        )
         for ranking in rankings
         if ranking.task not in members
     ]

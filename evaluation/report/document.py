@@ -32,6 +32,8 @@ class Table:
     """Shown after a click only."""
     wordy: bool = False
     """Cells hold text that wraps instead of numbers."""
+    csv: str | None = None
+    """File of the report that holds all its numbers, without suffix; Markdown shows the first rows only."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Curves, profiles and boxes as PNG and SVG; each function draws the numbers it is given and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,19 +12,23 @@ from .canvas import (
     COLORS,
     chart,
     figure,
+    leading_digits,
     legend_below,
     length_axis,
     log_axis,
     mark_trained,
+    plain,
     plain_axes,
     short_count,
     styles,
 )
 from .metrics import lower_is_better, metric_label
 from .numbers import Curve, LambdaProfiles, LossBox, PositionCurve, SearchCurve
-from .relations import Sensitivity
+from .relations import Sensitivity, Trend
 
 MAX_WAVELENGTH_TICKS = 6
+VARIANTS: dict[str, Any] = {"color": COLORS[5], "markersize": 4, "alpha": 0.7, "label": "one variant"}
+AVERAGE = "mean, or smooth fit"
 
 
 def draw_perplexity(
@@ -117,7 +122,7 @@ def draw_positions(curves: Sequence[PositionCurve], original_length: int | None,
 
 
 def draw_sensitivities(found: Sequence[Sensitivity], path: Path) -> None:
-    """Draw each variant of a method by the value of each of its parameters, and the mean of each value."""
+    """Draw each variant of a method by the value of each of its parameters, and the mean of each value or a fit."""
     columns = min(2, len(found))
     lines = -(-len(found) // columns)
     title = f"{found[0].family} at {found[0].length} tokens"
@@ -125,11 +130,7 @@ def draw_sensitivities(found: Sequence[Sensitivity], path: Path) -> None:
         grid = drawn.subplots(lines, columns, sharey=True, squeeze=False)
         for axes, one in zip(grid.flat, found, strict=False):
             plain_axes(axes)
-            levels = list(one.means)
-            places = [levels.index(level) for level in one.levels]
-            axes.plot(places, one.values, "o", color=COLORS[5], markersize=4, alpha=0.7, label="one variant")
-            axes.plot(range(len(levels)), list(one.means.values()), "-D", color=COLORS[1], markersize=5, label="mean")
-            axes.set_xticks(range(len(levels)), levels, rotation=30 if max(map(len, levels)) > 4 else 0)
+            _draw_levels(axes, one.levels, one.values, one.means) if one.trend is None else _draw_trend(axes, one.trend)
             share = "" if one.share is None else f": {one.share:.0%} of variance"
             axes.set_title(f"{one.parameter}{share}")
             if lower_is_better(one.metric):
@@ -140,6 +141,22 @@ def draw_sensitivities(found: Sequence[Sensitivity], path: Path) -> None:
             axes.set_visible(False)
         drawn.supylabel(metric_label(found[0].metric), fontsize=10)
         legend_below(drawn, grid.flat[0])
+
+
+def _draw_levels(axes: Axes, levels: Sequence[str], values: Sequence[float], means: Mapping[str, float]) -> None:
+    names = list(means)
+    axes.plot([names.index(level) for level in levels], values, "o", **VARIANTS)
+    axes.plot(range(len(names)), list(means.values()), "-D", color=COLORS[1], markersize=5, label=AVERAGE)
+    axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 4 else 0)
+
+
+def _draw_trend(axes: Axes, trend: Trend) -> None:
+    axes.plot(trend.numbers, trend.reached, "o", **VARIANTS)
+    axes.plot(trend.grid, trend.curve, "-", color=COLORS[1], label=AVERAGE)
+    if trend.logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(plain))
+        axes.xaxis.set_minor_formatter(FuncFormatter(leading_digits))
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], original_length: int | None) -> None:

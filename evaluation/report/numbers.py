@@ -238,6 +238,11 @@ def comparable(metric: str, value: float) -> float:
     return float(np.log(value)) if lower_is_better(metric) else value
 
 
+def measured(metric: str, value: float) -> float:
+    """Return the value whose `comparable` it is."""
+    return float(np.exp(value)) if lower_is_better(metric) else value
+
+
 def _curve(method: str, rows: list[ResultRow]) -> Curve:
     rows = sorted(rows, key=lambda row: row.length)
     columns = [

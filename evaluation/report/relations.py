@@ -7,12 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from ..results import ResultRow
-from ..statistics import Correlation, correlation, variance_share
-from .metrics import better, lower_is_better
-from .numbers import Grid, Rows, comparable
+from ..statistics import Correlation, correlation, smooth_fit, variance_share
+from .metrics import better
+from .numbers import Array, Grid, Rows, comparable, measured
 
 DEFAULT = "default"
 """Level of a parameter that a method specification leaves out."""
+LEFT_OUT, NUMBER, WORD = range(3)
+"""Kinds of levels."""
+MAX_LEVELS = 8
+"""Numbers that are compared one by one; more of them are points on an axis, with a smooth fit."""
+LOGARITHMIC_FROM = 8
+"""Greatest over least number from which that axis is logarithmic."""
+GRID_POINTS = 101
+"""Places at which a smooth fit is drawn."""
 
 
 class MetricPair(NamedTuple):
@@ -21,6 +29,21 @@ class MetricPair(NamedTuple):
     first: str
     second: str
     correlation: Correlation | None
+
+
+class Trend(NamedTuple):
+    """A smooth fit of a metric against a parameter of many numbers, over the variants that do not leave it out."""
+
+    numbers: Array
+    """Of each variant, shape (N,)."""
+    reached: Array
+    """Shape (N,)."""
+    grid: Array
+    """Numbers between the least and the greatest, evenly spaced on the axis, shape (G,)."""
+    curve: Array
+    """What the fit says there, shape (G,)."""
+    logarithmic: bool
+    """Whether the axis of the parameter is."""
 
 
 class Sensitivity(NamedTuple):
@@ -35,8 +58,10 @@ class Sensitivity(NamedTuple):
     """Of each variant, in the order of the values; numbers in ascending order."""
     values: list[float]
     share: float | None
-    """Share of the variance between variants that the means of the levels explain, on the log scale for perplexities;
-    None if it can't be told."""
+    """Share of the variance between variants that the means of the levels explain, or the trend where there is one, on
+    the log scale for perplexities; None if it can't be told."""
+    trend: Trend | None = None
+    """Where the levels are more than `MAX_LEVELS` numbers, as in random sweeps."""
 
     @property
     def means(self) -> dict[str, float]:
@@ -44,14 +69,33 @@ class Sensitivity(NamedTuple):
         groups = {level: [] for level in dict.fromkeys(self.levels)}
         for level, value in zip(self.levels, self.values, strict=True):
             groups[level].append(comparable(self.metric, value))
-        means = {level: float(np.mean(group)) for level, group in groups.items()}
-        return {level: float(np.exp(mean)) if lower_is_better(self.metric) else mean for level, mean in means.items()}
+        return {level: measured(self.metric, float(np.mean(group))) for level, group in groups.items()}
+
+    @property
+    def effects(self) -> dict[str, float]:
+        """What each level does on average: the means, or points of the trend."""
+        if self.trend is None:
+            return self.means
+        return {f"{x:.3g}": y for x, y in zip(self.trend.grid.tolist(), self.trend.curve.tolist(), strict=True)}
 
     @property
     def best_level(self) -> str:
-        """Level of the best mean."""
-        means = self.means
-        return next(one for one in means if not any(better(self.metric, other, means[one]) for other in means.values()))
+        """Level of the best effect."""
+        effects = self.effects
+        return next(x for x in effects if not any(better(self.metric, y, effects[x]) for y in effects.values()))
+
+    @property
+    def variants(self) -> int:
+        """Number of variants behind the share."""
+        return len(self.values if self.trend is None else self.trend.numbers)
+
+    @property
+    def described_levels(self) -> str:
+        """The levels in words."""
+        if self.trend is None:
+            return ", ".join(self.means)
+        numbers = self.trend.numbers
+        return f"{numbers.min():.3g} to {numbers.max():.3g}, {len(set(numbers.tolist()))} numbers"
 
 
 def metric_pairs(rows: Sequence[ResultRow], metrics: Mapping[str, str]) -> list[MetricPair]:
@@ -115,9 +159,30 @@ def sensitivities(rows: Sequence[ResultRow], task: str, metric: str, length: int
                 continue
             ordered = sorted(variants, key=lambda variant: _level_key(levels[variant]))
             at, reached = [levels[v] for v in ordered], [values[v] for v in ordered]
-            share = variance_share(at, [comparable(metric, value) for value in reached])
-            found.append(Sensitivity(family, parameter, task, metric, length, at, reached, share))
+            found.append(_sensitivity(Sensitivity(family, parameter, task, metric, length, at, reached, None)))
     return found
+
+
+def _sensitivity(one: Sensitivity) -> Sensitivity:
+    """Return it with its share of the variance, and with its trend if its levels are many numbers."""
+    compared = [comparable(one.metric, value) for value in one.values]
+    points = [(float(x), y) for x, y in zip(one.levels, compared, strict=True) if _level_key(x)[0] == NUMBER]
+    numbers = [x for x, _ in points]
+    if len(set(numbers)) <= MAX_LEVELS or {_level_key(level)[0] for level in one.levels} - {NUMBER, LEFT_OUT}:
+        return one._replace(share=variance_share(one.levels, compared))
+    low, high = min(numbers), max(numbers)
+    logarithmic = low > 0 and high >= LOGARITHMIC_FROM * low
+    scaled = np.log(numbers) if logarithmic else np.array(numbers)
+    fit = smooth_fit(scaled.tolist(), [y for _, y in points])
+    places = np.linspace(scaled.min(), scaled.max(), GRID_POINTS)
+    trend = Trend(
+        np.array(numbers),
+        np.array([measured(one.metric, y) for _, y in points]),
+        np.exp(places) if logarithmic else places,
+        np.array([measured(one.metric, y) for y in fit.curve(places).tolist()]),
+        logarithmic,
+    )
+    return one._replace(share=fit.share, trend=trend)
 
 
 def sensitivity_rows(found: Sequence[Sensitivity]) -> Rows:
@@ -141,7 +206,8 @@ def best_variants(rows: Sequence[ResultRow], task: str, metric: str, length: int
 
 
 def _level_key(level: str) -> tuple[int, float, str]:
+    """Return what levels are sorted by: left out, then numbers, then words."""
     try:
-        return (1, float(level), "")
+        return (NUMBER, float(level), "")
     except ValueError:
-        return (0 if level == DEFAULT else 2, 0.0, level)
+        return (LEFT_OUT if level == DEFAULT else WORD, 0.0, level)

@@ -61,9 +61,17 @@ SEED = 0
 
 
 def task_section(
-    ranking: Ranking, rows: Sequence[ResultRow], records: Records, original_length: int | None, is_main: bool
+    ranking: Ranking,
+    rows: Sequence[ResultRow],
+    records: Records,
+    original_length: int | None,
+    is_main: bool,
+    note: str | None = None,
 ) -> Section:
-    """Return the table of one task and all its figures; the verdict on the main task stands above all sections."""
+    """Return the table of one task and all its figures; the verdict on the main task stands above all sections.
+
+    The note of the task's protocol says what readers must know to read its numbers.
+    """
     task, metric, longest = ranking.task, ranking.metric, max(ranking.standings)
     methods = list(dict.fromkeys(row.method for row in rows))
     shown = [tables.main_table(ranking, methods), tables.difference_table(ranking, longest)]
@@ -71,7 +79,7 @@ def task_section(
     behind = records.get(task, ())
     return Section(
         task_title(task),
-        [LEGEND] if is_main else [verdict(ranking, longest)],
+        [LEGEND if is_main else verdict(ranking, longest), *([note] if note else [])],
         [table for table in shown if table is not None],
         [
             *_by_length(rows, task, metric, original_length),
@@ -155,8 +163,9 @@ def sensitivity_section(rows: Sequence[ResultRow], task: str, metric: str, lengt
         return None
     text = (
         f"{task_title(task)} at {length:,} tokens. The variance share tells how much of the differences between the "
-        "variants of a method the value of one parameter explains. The best variant was chosen on these documents, so "
-        "its value is a little optimistic."
+        "variants of a method the value of one parameter explains; where a parameter took many numbers, that a smooth "
+        "curve through them explains, adjusted for its degrees of freedom. The best variant was chosen on these "
+        "documents, so its value is a little optimistic."
     )
     by_family = {
         family: [one for one in found if one.family == family] for family in dict.fromkeys(f.family for f in found)
@@ -164,7 +173,7 @@ def sensitivity_section(rows: Sequence[ResultRow], task: str, metric: str, lengt
     pictures = [
         Picture(
             f"sensitivity-{family}",
-            f"{family}: every variant by the value of each parameter, and the mean of each value.",
+            f"{family}: every variant by the value of each parameter, and the mean of each value or a smooth fit.",
             f"Dot plots of {metric_label(metric)} by parameter of {family}",
             sensitivity_rows(own),
             partial(draw_sensitivities, own),
@@ -214,15 +223,15 @@ def failure_section(evaluation: Evaluation) -> Section | None:
     return Section(title, [text], shown, folded=True) if shown else None
 
 
-def provenance_section(evaluation: Evaluation) -> Section:
-    """Return where the numbers come from: model, versions, protocols, costs."""
+def provenance_section(evaluation: Evaluation, csv: str) -> Section:
+    """Return where the numbers come from: model, versions, protocols, costs, which the CSV holds too."""
     found = [
         _fact_table(source, _facts(origin))
         for source, origin in zip(evaluation.sources, evaluation.provenances, strict=True)
     ]
     found += [_fact_table(f"Protocol of {task}", one) for task, one in evaluation.protocols.items()]
     if evaluation.costs:
-        found.append(tables.cost_table(evaluation.costs))
+        found.append(tables.cost_table(evaluation.costs, csv))
     return Section("Provenance: model, data, versions, protocols", [], found, folded=True)
 
 
@@ -231,8 +240,8 @@ def method_section() -> Section:
     return Section("How the methods are compared", list(METHOD), folded=True)
 
 
-def all_metrics_section(rows: Sequence[ResultRow]) -> Section:
-    """Return every number that was measured."""
+def all_metrics_section(rows: Sequence[ResultRow], csv: str) -> Section:
+    """Return every number that was measured; the CSV holds them too."""
     lines = [
         [
             *plain_row(row.method, row.task, row.metric, f"{row.length:,}", f"{row.value:.4g}"),
@@ -242,7 +251,7 @@ def all_metrics_section(rows: Sequence[ResultRow]) -> Section:
         for row in rows
     ]
     header = ["method", "task", "metric", "length", "value", "95 % interval", "n"]
-    return Section("All numbers", [], [Table("Every row of results.json", header, lines)], folded=True)
+    return Section("All numbers", [], [Table("Every row of results.json", header, lines, csv=csv)], folded=True)
 
 
 def sweep_note(methods: Sequence[str], shown: Sequence[str], ranking_task: str, length: int) -> str:

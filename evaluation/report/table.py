@@ -1,6 +1,7 @@
 """Tables in text: Markdown that is readable on a terminal too."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..results import ResultRow
 from .metrics import format_value, headlines, suites
@@ -18,9 +19,17 @@ def render_table(rows: Sequence[ResultRow], task: str, metric: str) -> str:
     return markdown([f"{task} ({metric})", *map(str, lengths)], lines)
 
 
-def render_tables(rows: Sequence[ResultRow]) -> str:
-    """Return one table per task, of its headline metric, and one per suite and length; `results.json` has all."""
-    tables = [render_table(rows, task, metric) for task, metric in headlines(rows).items()]
+def render_tables(rows: Sequence[ResultRow], protocols: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return one table per task, of its headline metric, and one per suite and length; `results.json` has all.
+
+    Args:
+        rows: what was measured.
+        protocols: by task, as provenance has them; the `note` of a protocol stands below the table.
+    """
+    tables = []
+    for task, metric in headlines(rows).items():
+        note = protocols.get(task, {}).get("note")
+        tables.append(render_table(rows, task, metric) + (f"\n{note}\n" if note else ""))
     for suite, members in suites(rows).items():
         lengths = sorted({row.length for row in rows if row.task in members})
         tables += [_render_suite(rows, suite, members, length) for length in lengths]

@@ -94,12 +94,12 @@ def sensitivity_table(found: Sequence[Sensitivity]) -> Table:
     """Return what each parameter of one method does."""
     lines = []
     for one in found:
-        means = one.means
-        low, high = min(means.values()), max(means.values())
+        effects = one.effects.values()
+        low, high = min(effects), max(effects)
         share = "–" if one.share is None else f"{one.share:.0%}"
         spread = f"{format_value(one.metric, low)} to {format_value(one.metric, high)}"
-        lines.append(plain_row(one.parameter, ", ".join(means), spread, one.best_level, share, len(one.values)))
-    header = ["parameter", "values", "means", "best value", "variance share", "variants"]
+        lines.append(plain_row(one.parameter, one.described_levels, spread, one.best_level, share, one.variants))
+    header = ["parameter", "values", "means or fit", "best value", "variance share", "variants"]
     return Table(f"{found[0].family}: what its parameters do at {found[0].length:,} tokens", header, lines)
 
 
@@ -139,8 +139,13 @@ def left_out_table(left_out: Sequence[LeftOut]) -> Table:
     return Table("Left out", ["task", "length", "reason"], [plain_row(*entry) for entry in left_out], wordy=True)
 
 
-def cost_table(costs: Sequence[Mapping[str, Any]]) -> Table:
-    """Return seconds, speed and peak memory by task and method, over all lengths."""
+def cost_rows(costs: Sequence[Mapping[str, Any]]) -> Rows:
+    """Return what each finished cell took, as a CSV holds it."""
+    return [{**cost, "lengths": " ".join(map(str, cost["lengths"]))} for cost in costs]
+
+
+def cost_table(costs: Sequence[Mapping[str, Any]], csv: str) -> Table:
+    """Return seconds, speed and peak memory by task and method, over all lengths; the CSV has them by cell."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cost in costs:
         groups.setdefault((cost["task"], cost["method"]), []).append(cost)
@@ -152,7 +157,7 @@ def cost_table(costs: Sequence[Mapping[str, Any]]) -> Table:
         speed = f"{tokens / seconds:,.0f}" if seconds else "–"
         lines.append(plain_row(task, method, f"{seconds:,.1f}", f"{tokens:,}", speed, peak))
     header = ["task", "method", "seconds", "tokens", "tokens per second", "peak memory, GiB"]
-    return Table("What it took", header, lines)
+    return Table("What it took", header, lines, csv=csv)
 
 
 def contrast_rows(rankings: Sequence[Ranking]) -> Rows:

@@ -21,6 +21,10 @@ UNBROKEN = re.compile(r"(?<=[\d)]) (?=%|points|tokens)|(?<=p) (?=[=<] )|(?<=p [=
 """Spaces at which no line may break: between a number and its unit, around the sign of a p-value."""
 BREAKABLE = re.compile(r"([:,=_/])(?=[a-z(])")
 """Where a long name such as `yarn:beta_fast=16,beta_slow=2` may break."""
+MAX_ROWS = 30
+"""Rows of a table in Markdown."""
+MAX_CELL = 160
+"""Letters of a cell in Markdown."""
 MARKS = {"best": "★", "tie": "≈", "": ""}
 
 
@@ -98,13 +102,21 @@ def _section(section: Section) -> Iterator[str]:
         yield from (paragraph, "")
     for table in section.tables:
         yield from (f"**{table.caption}**", "", markdown(table.header, _texts(table)))
+        if len(table.rows) > MAX_ROWS:
+            everything = f"{table.csv}.csv" if table.csv else "report.html"
+            yield from (f"*The first {MAX_ROWS} of {len(table.rows)} rows; all are in {everything}.*", "")
     for picture in section.pictures:
         yield from (f"![{picture.alt}]({FIGURES}/{picture.file}.png)", "", f"*{picture.caption}*", "")
     yield from closing
 
 
 def _texts(table: Table) -> Sequence[Sequence[str]]:
-    return [[_text(entry) for entry in row] for row in table.rows]
+    return [[_shorten(_text(entry)) for entry in row] for row in table.rows[:MAX_ROWS]]
+
+
+def _shorten(text: str) -> str:
+    """Cut a text that is too long for a cell of Markdown; `report.html` has all of it."""
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 2]} …"
 
 
 def _text(entry: Entry) -> str:

@@ -42,6 +42,12 @@ RULER: dict[str, type[RulerTask]] = {
 }
 
 
+def reads_essays(name: str) -> bool:
+    """Tell whether a task of `RULER` hides its needles in documents."""
+    task = RULER[name]
+    return issubclass(task, NeedleTask) and task.needles.haystack == "essays"
+
+
 def build_ruler(
     name: str,
     tokenizer: PreTrainedTokenizerBase,
@@ -73,7 +79,7 @@ def build_ruler(
         raise ValueError(f"samples must be at least 1 per length, got {samples}; the paper takes 500")
     task = RULER[name]
     if issubclass(task, NeedleTask):
-        return task(tokenizer, batch_size, seed, samples, essays if task.needles.haystack == "essays" else None)
+        return task(tokenizer, batch_size, seed, samples, essays if reads_essays(name) else None)
     if issubclass(task, QuestionTask):
         if qa_file is None:
             raise ValueError(

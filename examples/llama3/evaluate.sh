@@ -3,5 +3,5 @@
 # Further options go to `longrope evaluate`. See settings.sh for what can be set.
 source "$(dirname "$0")/settings.sh"
 longrope evaluate --model "$MODEL" --tokenized "$(tokens_of "$EVAL_DATA")" --factors "$OUTPUT" --search-run "$OUTPUT" \
-    --samples 10 --lengths $((TARGET_LENGTH / 16)) $((TARGET_LENGTH / 8)) $((TARGET_LENGTH / 4)) $((TARGET_LENGTH / 2)) "$TARGET_LENGTH" \
+    --lengths $((TARGET_LENGTH / 16)) $((TARGET_LENGTH / 8)) $((TARGET_LENGTH / 4)) $((TARGET_LENGTH / 2)) "$TARGET_LENGTH" \
     --output-dir "$OUTPUT" "$@"

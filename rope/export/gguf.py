@@ -75,7 +75,7 @@ def _gguf() -> Any:
     try:
         return import_module("gguf")
     except ImportError as error:
-        raise ImportError('GGUF export needs the package gguf: pip install "longrope[gguf]"') from error
+        raise ImportError("GGUF export needs the package gguf: pip install gguf") from error
 
 
 def _value(reader: Any, key: str, default: Any = None) -> Any:

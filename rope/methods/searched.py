@@ -27,6 +27,11 @@ class LongRoPE(FormulaMethod):
     """n_hat: positions below it keep the original RoPE, in tokens."""
 
     def lambdas(self, geometry: RopeGeometry) -> Lambdas:
+        if not self.rescale_factors:
+            raise ValueError(
+                "rescale_factors of longrope must be given, got none; they are found by longrope search, and a factor "
+                "file is compared with --factors"
+            )
         lambdas = np.array(self.rescale_factors, dtype=np.float64)
         if lambdas.ndim not in (1, 2) or lambdas.shape[-1] != geometry.pairs:
             raise ValueError(

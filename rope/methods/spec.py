@@ -15,7 +15,7 @@ def build_method(spec: str, factor: float) -> Method:
     """Return the method that a text like `NAME` or `NAME:PARAMETER=VALUE,...` describes.
 
     Values are read by the type of the parameter: numbers, `true` / `false`, several numbers joined by `/`, and a source
-    of `read_factors` where a method takes factors (`short-long:short=FILE,long=FILE`; such methods have the extension
+    of `load_factors` where a method takes factors (`short-long:short=FILE,long=FILE`; such methods have the extension
     ratio of their factors).
 
     Args:
@@ -53,9 +53,9 @@ def _parse(what: str, text: str, kind: Any) -> Any:
     """Read a value by a field's annotation; of several allowed types, text is the last resort."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if RescaleFactors in kinds:
-        from ..reading import read_factors  # it needs the methods itself
+        from ..reading import load_factors  # it needs the methods itself
 
-        return read_factors(text)
+        return load_factors(text)
     if bool in kinds:
         if text not in ("true", "false"):
             raise ValueError(f"{what} must be true or false, got {text!r}; write {what.partition(':')[2]}=true")

@@ -9,6 +9,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,6 +17,7 @@ from longrope.cli.configs import EvaluateConfig
 from longrope.cli.main import main
 from longrope.cli.tasks import GROUPS, TASKS, missing_data, task_names
 from longrope.evaluation.results import Results, read_results
+from longrope.rope import RescaleFactors
 
 COMMAND = [sys.executable, "-m", "longrope.cli"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -124,6 +126,95 @@ def test_every_local_task_runs_by_its_name_and_what_lacks_data_is_named(
     assert (code == 0) == (not results.failures)
 
 
+def without(arguments: list[str], *flags: str) -> list[str]:
+    """Return arguments without some flags and their values."""
+    gone = {place + step for place, part in enumerate(arguments) if part in flags for step in (0, 1)}
+    return [part for place, part in enumerate(arguments) if place not in gone]
+
+
+def test_fewer_documents_than_the_default_are_taken_and_told(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*without(arguments, "--samples"), "--output-dir", str(tmp_path / "out"), "--tasks", "perplexity"]
+    assert main([*command, "--lengths", "64", "--methods", "none"]) == 0
+    assert "has 4 documents of 64 or more tokens for this, not 10: all are taken" in capsys.readouterr().out
+    assert {row.n for row in read_results(tmp_path / "out" / "results.json").rows} == {4}
+    assert main([*command, "--lengths", "64", "--methods", "none", "--samples", "5"]) == 2
+    assert "samples must be at most the 4 documents" in capsys.readouterr().err
+    assert main([*command, "--lengths", "99999", "--methods", "none"]) == 2
+    assert "samples must be at most the 0 documents of 99999 or more tokens" in capsys.readouterr().err
+
+
+def test_tasks_that_read_no_documents_need_none(model_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", "--model", str(model_folder), "--methods", "yarn:factor=8", "--tasks", "passkey", "niah"]
+    assert main([*command, "--lengths", "400", "--passkey-depths", "2", "--needle-depths", "2"]) == 0
+    results = read_results(tmp_path / "runs" / "evaluation" / "results.json")
+    assert {row.task for row in results.rows} == {"passkey", "niah"}
+    assert {protocol["haystack"] for protocol in results.provenance["protocols"].values()} == {"filler"}
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        ["perplexity"],
+        ["perplexity_sliding"],
+        ["longppl"],
+        ["ruler_niah_single_2"],
+        ["niah", "--needle-haystack", "documents"],
+        ["passkey_hard", "--passkey-haystack", "documents"],
+    ],
+)
+def test_a_task_that_reads_documents_says_so_at_once(tasks: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--model", "/nowhere", "--lengths", "400", "--output-dir", "o", "--tasks", *tasks]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"tokenized must name documents for {tasks[0]}, got none" in line
+
+
+def test_key_tokens_are_chosen_by_the_unmodified_model_and_the_results_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(__file__).parents[2] / "examples" / "tiny" / "model"
+    (tmp_path / "texts").mkdir()
+    for seed in range(2):  # numbers that come again after some 150 tokens: only the whole window of 256 tells them
+        numbers = np.random.default_rng(seed).integers(10**5, 10**6, 14)
+        lines = "".join(f"VALUE_{place} = {number}\n" for place, number in enumerate(numbers))
+        (tmp_path / "texts" / f"{seed}.txt").write_text(lines * 6)
+    tokens, out = tmp_path / "tokens", tmp_path / "out"
+    tokenize = ["tokenize", "--model", model, "--dataset", tmp_path / "texts", "--save-tokenized", tokens]
+    assert main([str(part) for part in tokenize]) == 0
+    command = ["evaluate", "--model", str(model), "--tokenized", str(tokens), "--output-dir", str(out), "--lengths"]
+    command += ["512", "--tasks", "longppl", "--methods"]
+    assert main([*command, "none", "yarn"]) == 0
+    note = "Key tokens were chosen by the unmodified model inside its own window of 256 tokens."
+    assert note in capsys.readouterr().out and note in (out / "table.md").read_text()
+    protocol = read_results(out / "results.json").provenance["protocols"]["longppl"]
+    assert protocol["note"] == note
+    assert protocol["key_tokens"]["rule"]["long_len"] == 256
+    found = {path: path.read_bytes() for path in out.glob("key_tokens-*.json")}
+    assert main([*command, "linear"]) == 0  # whatever is compared, the key tokens are the same
+    assert {path: path.read_bytes() for path in out.glob("key_tokens-*.json")} == found
+    assert len(found) == 1
+
+
+def test_an_evaluator_of_key_tokens_that_is_compared_is_warned_of(
+    arguments: list[str], model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factors = RescaleFactors(np.linspace(1, 12, 8), 32, 400, 1e4, 16, attention_factor=1.1)
+    factors.save(tmp_path / "factors.json")
+    export = ["export", "--model", str(model_folder), "--factors", str(tmp_path), "--output-dir", str(tmp_path / "hf")]
+    assert main(export) == 0
+    command = [*arguments, "--output-dir", str(tmp_path), "--lengths", "400", "--tasks", "longppl"]
+    command += ["--methods", "none", "yarn", "--factors", f"found={tmp_path / 'factors.json'}"]
+    for evaluator, told in ((tmp_path / "hf", "found"), (model_folder, "none")):
+        main([*command, "--longppl-evaluator", str(evaluator)])  # random weights may have no key tokens
+        captured = capsys.readouterr().err
+        assert f"warning: longppl_evaluator {evaluator} is the compared method {told}:" in captured
+        assert captured.count("is the compared method") == 1
+    main([*command[:-2], "--longppl-evaluator", str(tmp_path / "hf")])
+    assert "is the compared method" not in capsys.readouterr().err
+
+
 def test_names_of_tasks_are_checked_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--model", "/nowhere", "--tokenized", "t", "--lengths", "9", "--output-dir", "o", "--tasks"]
     assert main([*command, "perplexty"]) == 2
@@ -139,7 +230,7 @@ def test_standard_benchmarks_without_lm_eval_name_the_package(
     monkeypatch.delitem(sys.modules, "longrope.evaluation.harness", raising=False)
     command = [*arguments, "--lengths", "100", "--tasks", "standard", "--output-dir", str(tmp_path / "out")]
     assert main(command) == 2
-    assert "pip install 'longrope[lm-eval]'" in capsys.readouterr().err
+    assert "pip install 'lm-eval[hf]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

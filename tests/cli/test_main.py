@@ -7,11 +7,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import Gemma3TextConfig, LlamaConfig, Phi3Config, PreTrainedConfig
 
 from longrope.cli.main import COMMANDS, build_parser, main, spell_out
 from longrope.evolution.strategies import GRADIENT_SCORES
+from longrope.rope import RescaleFactors
 
 Run = Callable[..., tuple[int, str, str]]
 THETA: dict[str, Any] = {"rope_theta": 5e5}
@@ -107,7 +109,10 @@ def test_an_unknown_option_is_refused(run: Run) -> None:
         ({"model": "/nowhere"}, "model must be a folder that exists"),
         ({"tokenized": "/nowhere"}, "tokenized data must be a folder with tokens.json"),
         ({"target-length": 100_000}, "samples must be at most the 0 documents of 100000 or more tokens"),
-        ({"target-length": 32}, r"target_length must be above the original length \(32 tokens\), got 32"),
+        (
+            {"target-length": 32},
+            "target_length must be above the original length, got 32 tokens for a model that reads 32",
+        ),
         ({"hyper-params": "nowhere.yaml"}, "hyper-params must be a file that exists"),
         ({"attention-factor": "sue"}, "attention factor must be a number or one of su, yarn, got 'sue'"),
         ({"init-factors": "/nowhere.json"}, "nowhere.json"),
@@ -124,6 +129,22 @@ def test_bad_search_input_is_one_sentence(
     assert last.startswith("longrope search: ")
     assert re.search(message, last), last
     assert not (tmp_path / "run" / "factors.json").exists()
+
+
+def test_a_search_below_the_length_of_an_extended_model_says_what_it_is_and_what_helps(
+    model_folder: Path, search_arguments: list[str], tmp_path: Path, run: Run
+) -> None:
+    factors = RescaleFactors(np.linspace(1, 8, 8), 32, 256, 1e4, 16, attention_factor=1.1)
+    factors.save(tmp_path / "factors.json")
+    extended = tmp_path / "extended"
+    assert run("export", "--model", model_folder, "--factors", tmp_path, "--output-dir", extended)[0] == 0
+    second = [*search_arguments, "--model", extended, "--output-dir", tmp_path / "run"]
+    code, _, err = run(*second)
+    assert code == 2
+    assert "got 128 tokens for a model that was extended from 32 to 256 already" in err
+    assert "--original-length 32" in err and "nothing" not in err
+    assert run(*second, "--original-length", 32)[0] == 0  # the remedy
+    assert run(*second, "--original-length", 128)[0] == 2
 
 
 def test_the_default_search_stays_within_its_tokens(model_folder: Path, tokens: Path, tmp_path: Path, run: Run) -> None:

@@ -36,7 +36,7 @@ def test_a_report_of_an_evaluation_and_its_search_is_one_page(tmp_path: Path, se
     printed = capsys.readouterr().out
     assert printed.startswith("At 512 tokens longrope has the best perplexity, ")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("report.html", "report.md", "results.csv", "differences.csv", "figures")
+        *("report.html", "report.md", "results.csv", "differences.csv", "costs.csv", "figures")
     }
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## Search" in text and "## Rescale factors" in text
@@ -47,6 +47,24 @@ def test_a_report_of_an_evaluation_and_its_search_is_one_page(tmp_path: Path, se
 def test_a_folder_that_is_no_run_is_refused_in_one_sentence(tmp_path: Path, capsys):
     assert main(["report", str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 2
     assert "runs must be folders with results.json or history.jsonl, got" in capsys.readouterr().err
+
+
+def test_results_without_the_versions_of_their_packages_are_refused_in_one_sentence(tmp_path: Path, capsys):
+    run = evaluation_run(tmp_path / "run")
+    content = json.loads((run / "results.json").read_text())
+    del content["provenance"]["versions"]["torch"]
+    (run / "results.json").write_text(json.dumps(content))
+    assert main(["report", str(run), "--output-dir", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "must carry the versions of longrope, torch, transformers, got none for torch; evaluate again" in line
+
+
+@pytest.mark.parametrize("depth", [5_000, 200_000])
+def test_a_results_file_nested_too_deep_is_refused_in_one_sentence(tmp_path: Path, depth: int, capsys):
+    (tmp_path / "results.json").write_text("[" * depth + "]" * depth)
+    assert main(["report", str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "results.json" in line and "recursion" not in line
 
 
 def test_run_folders_need_no_flag():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from longrope.cli.configs import SearchConfig
 from longrope.cli.seeds import build_seeds, initial_factors, rescale
 from longrope.evolution import Space
-from longrope.rope import RescaleFactors, RopeGeometry, read_factors
+from longrope.rope import RescaleFactors, RopeGeometry, load_factors
 from longrope.rope.methods import NTK, Linear, YaRN
 
 LLAMA2 = RopeGeometry(rotary_dim=128, theta=1e4, original_length=4096)
@@ -29,7 +29,7 @@ def space_of(geometry: RopeGeometry, target_length: int, step: float = 0.001, **
 
 def extended_by(name: str) -> RopeGeometry:
     """Llama-2 with the factors of its fine-tuning in its frequencies, as a longrope checkpoint has them."""
-    first_stage = read_factors(name)
+    first_stage = load_factors(name)
     return RopeGeometry(
         128, 1e4, first_stage.target_length, LLAMA2.inv_freq / first_stage.lambdas, first_stage.attention_factor
     )
@@ -117,9 +117,9 @@ def test_a_second_stage_starts_at_the_published_factors_of_both_divided_by_those
     first: str, both: str
 ) -> None:
     geometry = extended_by(f"published:{first}")
-    total = read_factors(f"published:{both}")
+    total = load_factors(f"published:{both}")
     space = space_of(geometry, total.target_length)
-    assert space.scale == total.target_length / read_factors(f"published:{first}").target_length
+    assert space.scale == total.target_length / load_factors(f"published:{first}").target_length
     seeds = build_seeds(config(total.target_length, f"published:{both}"), geometry, space)
     second = space.decode(seeds[f"published:{both}"])
     stage = np.clip(np.maximum.accumulate(total.lambdas * geometry.inv_freq / LLAMA2.inv_freq), 1, 2 * space.scale)
@@ -136,7 +136,7 @@ def test_a_second_stage_can_start_at_that_for_another_target() -> None:
     with pytest.raises(ValueError, match=rf"ratio of the search \(8\), got {source} for 2; "):
         build_seeds(config(target, source), geometry, space)
     rescaled = initial_factors(source, config(target, source, auto_rescale_init_factors=True), geometry, space)
-    stage = read_factors(source).lambdas / read_factors("published:llama2-7b-256k").lambdas
+    stage = load_factors(source).lambdas / load_factors("published:llama2-7b-256k").lambdas
     np.testing.assert_allclose(rescaled.lambdas, stage**3, rtol=1e-9)  # ln 8 / ln 2
 
 

@@ -105,6 +105,36 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_points_that_cannot_run_are_refused_by_a_dry_run_too(
+    tokens: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "longrope.yaml"
+    sweep.write_text(yaml.safe_dump({"method": "longrope", "parameters": {"start_tokens": {"values": [0, 4]}}}))
+    for more in ([], ["--dry-run"]):
+        assert main(arguments(model_folder, tokens, tmp_path / "run", "--sweeps", str(sweep), *more)) == 2
+        captured = capsys.readouterr()
+        assert "rescale_factors of longrope must be given, got none" in captured.err.splitlines()[-1]
+        assert "points" not in captured.out
+
+
+def test_fewer_documents_than_the_default_are_taken_and_told(
+    tokens: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for word in ("alpha", "beta"):
+        (texts / f"{word}.txt").write_text(f"{word} and so on " * 20)
+    few = tmp_path / "few"
+    command = ["tokenize", "--model", model_folder, "--dataset", texts, "--save-tokenized", few]
+    assert main([str(part) for part in command]) == 0
+    sweep = arguments(model_folder, few, tmp_path / "run", "--sweeps", "linear")
+    place = sweep.index("--samples")
+    assert main(sweep[:place] + sweep[place + 2 :]) == 0
+    assert "has 2 documents of 128 or more tokens for this, not 5: all are taken" in capsys.readouterr().out
+    assert main(sweep) == 2
+    assert "samples must be at most the 2 documents" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

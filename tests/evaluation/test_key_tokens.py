@@ -8,8 +8,9 @@ from longrope.evaluation.key_tokens import (
     KeyTokenRule,
     find_key_tokens,
     key_spans,
-    key_token_rule,
     model_losses,
+    own_window_rule,
+    paper_rule,
     places_in_spans,
 )
 
@@ -86,11 +87,60 @@ def test_losses_that_are_not_finite_are_refused():
 
 
 def test_the_rule_is_the_paper_s_and_shrinks_with_short_models():
-    assert key_token_rule(8192) == KeyTokenRule() == KeyTokenRule(2.0, -2.0, 4096, 1024)
-    assert key_token_rule(256) == KeyTokenRule(2.0, -2.0, 256, 64)
-    assert key_token_rule(256, trunc_len=100, sliding_window=7) == KeyTokenRule(2.0, -2.0, 100, 7)
+    assert paper_rule(8192) == KeyTokenRule() == KeyTokenRule(2.0, -2.0, 4096, 1024)
+    assert paper_rule(256) == KeyTokenRule(2.0, -2.0, 256, 64)
     with pytest.raises(ValueError, match="trunc_len must be at least 1 token, got 0"):
         KeyTokenRule(trunc_len=0)
+
+
+def test_the_rule_of_an_unmodified_model_keeps_it_inside_its_own_window():
+    assert own_window_rule(8192) == KeyTokenRule(2.0, -2.0, 1024, 1024, 8192)
+    assert own_window_rule(256, trunc_len=100, sliding_window=7) == KeyTokenRule(2.0, -2.0, 100, 7, 256)
+    with pytest.raises(ValueError, match="fewer tokens together than the 256 that the evaluator sees, got 200 and 56"):
+        own_window_rule(256, trunc_len=200, sliding_window=56)
+
+
+WINDOW = KeyTokenRule(alpha=2.0, beta=-2.0, trunc_len=16, sliding_window=4, long_len=32)
+
+
+def test_an_evaluator_of_limited_window_judges_any_length_and_never_sees_more():
+    clues = {
+        20: 3,  # inside the window from the start, before the short context: key
+        33: 5,  # the block of 32 .. 35 sees 4 and later: key
+        36: 5,  # that of 36 .. 39 sees 8 and later: beyond the window, so not known to be key
+        60: 35,  # the block of 60 .. 63 sees 32 and later, and 44 and later in the short context: key
+        61: 45,  # seen by the short context
+    }
+    oracle = Oracle(clues)
+    assert find_key_tokens(oracle, torch.arange(70), WINDOW).tolist() == [20, 33, 60]
+    assert max(tokens for _, tokens in oracle.calls) == 32
+    assert max(rows * tokens for rows, tokens in oracle.calls) <= 70
+
+
+def in_window_by_hand(losses, ids, rule):
+    """One forward for each token and context, straight from the definition."""
+
+    def loss(place, context):
+        block = max(context, place - (place - context) % rule.sliding_window)
+        return losses(ids[None, max(0, block - context) : place + 1])[0, -1].item()
+
+    key = []
+    for place in range(rule.trunc_len, len(ids)):
+        long, short = loss(place, rule.long_len - rule.sliding_window), loss(place, rule.trunc_len)
+        if short - long > rule.alpha and long < -rule.beta:
+            key.append(place)
+    return key
+
+
+@pytest.mark.parametrize("length", [16, 20, 27, 28, 41, 64])
+@pytest.mark.parametrize("rule", [KeyTokenRule(0.3, -4.0, 8, 4, 28), KeyTokenRule(0.2, -5.0, 5, 3, 32)])
+def test_key_tokens_inside_a_window_are_those_of_the_definition(llama, rule, length):
+    ids = torch.from_numpy(np.random.default_rng(2).integers(0, 64, length))
+    found = find_key_tokens(model_losses(llama), ids, rule).tolist()
+    assert found == in_window_by_hand(model_losses(llama), ids, rule)
+    assert found or length < 30
+    for cut in (length // 2, length - 1):
+        assert find_key_tokens(model_losses(llama), ids[:cut], rule).tolist() == [p for p in found if p < cut]
 
 
 def test_adjacent_spans_are_merged_and_a_token_must_lie_entirely_inside_one():

@@ -12,11 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from longrope.evaluation import longppl as longppl_module
 from longrope.evaluation.key_tokens import KeyTokenRule, find_key_tokens, model_losses
-from longrope.evaluation.longppl import Evaluator, KeyTokens, LongPPL, load_key_tokens, yarn_evaluator
+from longrope.evaluation.longppl import Evaluator, KeyTokens, LongPPL, load_key_tokens
 from longrope.evaluation.loss import token_nats
 from longrope.evaluation.tokenized import TokenDocument
-from longrope.rope import install
-from longrope.rope.methods import YaRN
 
 from .test_key_tokens import RULE, Oracle
 
@@ -35,7 +33,7 @@ def never():
 def planted(data, *places):
     """Key tokens at given places of the documents."""
     found = {d.digest: tuple(own) for d, own in zip(data.documents, places, strict=True)}
-    return KeyTokens(50, {"rule": {"trunc_len": 16}}, found)
+    return KeyTokens(50, {"rule": {"trunc_len": 16}, "evaluator": {"name": "hand"}}, found)
 
 
 def test_longppl_is_exp_of_the_nats_of_all_key_tokens_over_their_number(llama, random_data):
@@ -90,24 +88,24 @@ def test_lengths_without_key_tokens_or_beyond_the_known_ones_are_refused(llama, 
         task.check(llama, [51])
 
 
-def test_the_default_evaluator_is_the_model_with_yarn_which_is_taken_out_again(llama, random_data, tokenizer, tmp_path):
-    before = token_nats(llama, torch.arange(40)[None])
-    found = load_key_tokens(
-        random_data, 48, LOW, lambda: yarn_evaluator(llama, 48), {"model": "tiny"}, tokenizer, tmp_path
-    )
-    assert torch.equal(token_nats(llama, torch.arange(40)[None]), before)
-    with install(llama) as installation:
-        installation.set([YaRN(1.5).factors(installation.geometry)])
-        for document in random_data.documents:
-            ids = torch.from_numpy(document.ids[:48])
-            assert found.of(document, 48) == find_key_tokens(model_losses(llama), ids, LOW).tolist()
-            assert found.of(document, 30) == [place for place in found.of(document, 48) if place < 30]
+def own(llama):
+    return lambda: opened(Evaluator(model_losses(llama)))
+
+
+def test_key_tokens_of_a_model_are_found_in_every_document_and_cut_with_it(llama, random_data, tokenizer, tmp_path):
+    found = load_key_tokens(random_data, 48, LOW, own(llama), {"name": "tiny"}, tokenizer, tmp_path)
+    for document in random_data.documents:
+        ids = torch.from_numpy(document.ids[:48])
+        assert found.of(document, 48) == find_key_tokens(model_losses(llama), ids, LOW).tolist()
+        assert found.of(document, 30) == [place for place in found.of(document, 48) if place < 30]
     assert any(found.places.values())
 
 
 def test_key_tokens_are_found_once_per_evaluator_rule_and_data(llama, random_data, tokenizer, tmp_path):
-    def load(data=random_data, length=48, rule=LOW, identity="yarn", evaluator=lambda: yarn_evaluator(llama, 48)):
-        return load_key_tokens(data, length, rule, evaluator, {"evaluator": identity}, tokenizer, tmp_path)
+    def load(data=random_data, length=48, rule=LOW, identity="one", evaluator=None):
+        return load_key_tokens(
+            data, length, rule, evaluator or own(llama), {"evaluator": identity}, tokenizer, tmp_path
+        )
 
     first = load()
     assert load(evaluator=never) == first
@@ -156,5 +154,6 @@ def test_documents_that_their_tokenizer_does_not_give_again_are_refused(words, t
 
 def test_the_protocol_names_evaluator_rule_and_documents(random_data):
     protocol = LongPPL(random_data, planted(random_data, [], [], [], [20])).protocol()
-    assert json.loads(json.dumps(protocol))["key_tokens"] == {"rule": {"trunc_len": 16}}
+    assert json.loads(json.dumps(protocol))["key_tokens"]["rule"] == {"trunc_len": 16}
+    assert protocol["note"] == "Key tokens were chosen by hand."
     assert protocol["documents"] == [f"doc{i}" for i in range(4)]

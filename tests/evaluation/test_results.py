@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from longrope.evaluation.results import (
+    DECISIVE_VERSIONS,
     PROVENANCE,
     LeftOut,
     ResultRow,
@@ -19,7 +20,7 @@ ROWS = [
     ResultRow("yarn", "perplexity", "token_weighted", 2048, 8.27, 7.9, 8.6, 20),
     ResultRow("yarn", "passkey", "accuracy", 2048, 0.2, None, None, 1),
 ]
-COMPLETE: dict[str, Any] = dict.fromkeys(PROVENANCE, "x")
+COMPLETE: dict[str, Any] = dict.fromkeys(PROVENANCE, "x") | {"versions": dict.fromkeys(DECISIVE_VERSIONS, "1")}
 FAILURES = [{"method": "none", "task": "passkey", "length": 2048, "item": "cell", "error": "RuntimeError: x"}]
 
 

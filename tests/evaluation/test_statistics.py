@@ -13,6 +13,7 @@ from longrope.evaluation.statistics import (
     document_weighted_perplexity,
     holm,
     paired_differences,
+    smooth_fit,
     token_weighted_perplexity,
     variance_share,
 )
@@ -186,3 +187,28 @@ def test_the_shares_of_a_full_grid_without_interaction_add_up_to_one():
     values = [10 * a + (b == "y") for a, b in grid]
     shares = [variance_share([point[axis] for point in grid], values) for axis in (0, 1)]
     assert sum(share for share in shares if share is not None) == pytest.approx(1)
+
+
+def test_a_smooth_fit_gives_a_cubic_back():
+    x = np.linspace(-1, 3, 9)
+    fit = smooth_fit(x.tolist(), (1 - 2 * x + x**3).tolist())
+    assert fit.curve(2.0) == pytest.approx(1 - 4 + 8)
+    assert fit.share == pytest.approx(1)
+    assert smooth_fit(x.tolist(), [5.0] * 9).share is None
+    with pytest.raises(ValueError, match="at least 5 different numbers to be fitted, got 4"):
+        smooth_fit([1, 2, 3, 4, 4], [1.0] * 5)
+
+
+def test_a_parameter_that_does_nothing_explains_about_nothing_however_many_values_it_takes():
+    rng = np.random.default_rng(0)
+    for n in (10, 50, 200):
+        shares = [smooth_fit(rng.uniform(size=n).tolist(), rng.normal(size=n).tolist()).share for _ in range(100)]
+        assert np.mean([share or 0 for share in shares]) < 0.13
+        assert variance_share(rng.uniform(size=n).tolist(), rng.normal(size=n).tolist()) is None
+
+
+def test_the_share_of_a_smooth_fit_is_that_of_the_signal():
+    rng = np.random.default_rng(1)
+    x = rng.uniform(size=4000)
+    y = np.sin(3 * x) / np.std(np.sin(3 * x)) + rng.normal(size=4000) / 2  # variance 1 and 1/4
+    assert smooth_fit(x.tolist(), y.tolist()).share == pytest.approx(0.8, abs=0.02)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longrope.rope import RescaleFactors, load_csv, load_factors, write_atomically
+from longrope.rope import RescaleFactors, load_factors, write_atomically
+from longrope.rope.factors import load_csv
 
 
 def make(**changes: object) -> RescaleFactors:

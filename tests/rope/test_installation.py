@@ -1,13 +1,14 @@
 """Factors in a real model: rows, start tokens, precision, restoring, and the canary."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from longrope.rope import RescaleFactors, apply_factors, install, rope_geometry
+from longrope.rope import RescaleFactors, apply_factors, install, load_factors, rope_geometry
 from longrope.rope.methods import NTK, DynamicNTK, Linear, YaRN
 
 Llama = Any  # the annotations of Transformers refuse its own calls
@@ -50,6 +51,30 @@ def test_each_batch_row_equals_its_candidate_alone_exactly(llama: Llama) -> None
         for row, candidate in enumerate(candidates):
             rope.set([candidate])
             assert torch.equal(batched[row], logits(llama)[0])
+
+
+def test_any_source_of_factors_can_be_applied(make_llama: MakeLlama, tmp_path: Path) -> None:
+    model = make_llama(head_dim=128, hidden_size=64, num_attention_heads=1, num_key_value_heads=1)
+    name, ids = "published:llama2-7b-256k", IDS[:, :64]
+    with apply_factors(model, load_factors(name)):
+        expected = logits(model, ids)
+    load_factors(name).save(tmp_path / "factors.json")
+    for source in (name, tmp_path, str(tmp_path / "factors.json")):
+        with apply_factors(model, source):
+            assert torch.equal(logits(model, ids), expected)
+    (tmp_path / "four.csv").write_text("4.0\n" * 64)
+    with apply_factors(model, tmp_path / "four.csv", target_length=128):
+        scaled = logits(model, ids)
+    linear = RescaleFactors(np.full(64, 4.0), 32, 128, 1e4, 128, attention_factor=(1 + np.log(4) / np.log(32)) ** 0.5)
+    with apply_factors(model, linear):
+        assert torch.equal(logits(model, ids), scaled)
+
+
+def test_a_source_that_cannot_be_read_leaves_the_model_as_it_was(llama: Llama) -> None:
+    original = logits(llama)
+    with pytest.raises(ValueError, match="factors must be a file that exists"):
+        apply_factors(llama, "nowhere.json")
+    assert torch.equal(logits(llama), original)
 
 
 def test_as_many_start_tokens_as_positions_is_the_original_model_exactly(llama: Llama) -> None:

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from longrope.hyperparams import preset
-from longrope.rope import RopeGeometry
-from longrope.rope.reading import read_factors
+from longrope.rope import RopeGeometry, load_factors
 
 FOLDER = Path(str(files("longrope.hyperparams"))) / "published"
 INDEX = yaml.safe_load((FOLDER / "index.yaml").read_text())
@@ -32,7 +31,7 @@ def test_the_index_the_readme_and_the_files_are_the_same_thirty_tables() -> None
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("`"))
 def test_a_published_table_reads_as_its_file_and_as_the_readme_describes_it(row: list[str]) -> None:
     name, file, target, stage, low, high, ones, falls = row
-    read = read_factors(f"published:{name.strip('`')}", RopeGeometry(128, 1e4, 4096))
+    read = load_factors(f"published:{name.strip('`')}", RopeGeometry(128, 1e4, 4096))
     values = [float(line) for line in (FOLDER / file).read_text().split()]
     assert read.lambdas.tolist() == values and len(values) == 64
     assert (f"{min(values):g}", f"{max(values):g}") == (low, high)
@@ -45,11 +44,11 @@ def test_a_published_table_reads_as_its_file_and_as_the_readme_describes_it(row:
 
 def test_the_tables_at_the_published_lengths_have_the_attention_factors_of_the_code() -> None:
     for name, value in (("128k", 1.19024), ("256k", 1.22474), ("128k/2048k", 1.32288), ("128k/4k", 1.0)):
-        assert read_factors(f"published:mistral-7b-{name}").attention_factor == pytest.approx(value, abs=5e-6)
+        assert load_factors(f"published:mistral-7b-{name}").attention_factor == pytest.approx(value, abs=5e-6)
 
 
 def test_second_stage_tables_are_products_on_a_grid() -> None:
-    first, second = (read_factors(f"published:llama2-7b-256k{name}").lambdas for name in ("", "/2048k"))
+    first, second = (load_factors(f"published:llama2-7b-256k{name}").lambdas for name in ("", "/2048k"))
     steps = second / first * 100
     assert np.abs(steps - np.round(steps)).max() < 0.02 and steps.max() <= 900
 
@@ -58,9 +57,9 @@ def test_unknown_published_names_suggest_and_list() -> None:
     with pytest.raises(
         ValueError, match="'llama2-7b-265k'; did you mean 'llama2-7b-256k'. available: llama2-7b-128k, "
     ):
-        read_factors("published:llama2-7b-265k")
+        load_factors("published:llama2-7b-265k")
     with pytest.raises(ValueError, match=r"factors must have length 32 \(rotary dim 64 / 2\), got 64 in published:"):
-        read_factors("published:llama2-7b-256k", RopeGeometry(64, 1e4, 4096))
+        load_factors("published:llama2-7b-256k", RopeGeometry(64, 1e4, 4096))
 
 
 def test_settings_are_found_by_name_or_path(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ import torch
 from transformers import Gemma3TextConfig, GPTNeoXConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, PhiConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from longrope.rope import RescaleFactors, RopeGeometry, rope_geometry
-from longrope.rope.reading import read_factors
+from longrope.rope import RescaleFactors, RopeGeometry, load_factors, rope_geometry
 
 GEOMETRY = RopeGeometry(16, 1e4, 64)
 RISING = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]
@@ -34,7 +33,7 @@ def test_a_factor_file_and_its_run_folder_read_as_they_were_saved(tmp_path: Path
     saved.save(tmp_path / "factors.json")
     (tmp_path / "config.json").write_text("{}")  # a run folder may hold an exported model as well
     for source in (tmp_path / "factors.json", tmp_path):
-        read = read_factors(str(source), GEOMETRY, 999, "yarn")
+        read = load_factors(str(source), GEOMETRY, 999, "yarn")
         assert read == saved and read.provenance == saved.provenance
 
 
@@ -43,22 +42,22 @@ def test_a_factor_file_and_its_run_folder_read_as_they_were_saved(tmp_path: Path
 
 def test_a_csv_column_gets_lengths_and_attention_factor_from_the_arguments(tmp_path: Path) -> None:
     source = write_csv(tmp_path, [[v] for v in RISING])
-    read = read_factors(source, GEOMETRY, 256)
+    read = load_factors(source, GEOMETRY, 256)
     np.testing.assert_array_equal(read.lambdas, RISING)
     assert (read.original_length, read.target_length, read.theta, read.rotary_dim) == (64, 256, 1e4, 16)
     assert read.attention_factor == pytest.approx(math.sqrt(math.log(256) / math.log(64)))
     assert read.provenance == {"source": source}
-    assert read_factors(source, GEOMETRY, 256, "yarn").attention_factor == pytest.approx(1 + 0.1 * math.log(4))
+    assert load_factors(source, GEOMETRY, 256, "yarn").attention_factor == pytest.approx(1 + 0.1 * math.log(4))
     scaled = RopeGeometry(16, 1e4, 64, attention_factor=1.1)
-    constant = read_factors(source, scaled, 256, 1.5)
+    constant = load_factors(source, scaled, 256, 1.5)
     assert (constant.attention_factor, constant.start_attention_factor) == (pytest.approx(1.65), 1.1)
 
 
 def test_a_csv_of_layers_keeps_its_rows_unless_all_are_alike(tmp_path: Path) -> None:
     rows = [RISING, [2 * v for v in RISING], RISING]
-    np.testing.assert_array_equal(read_factors(write_csv(tmp_path, rows), GEOMETRY, 256).lambdas, rows)
+    np.testing.assert_array_equal(load_factors(write_csv(tmp_path, rows), GEOMETRY, 256).lambdas, rows)
     for alike in ([RISING] * 3, [RISING]):
-        np.testing.assert_array_equal(read_factors(write_csv(tmp_path, alike), GEOMETRY, 256).lambdas, RISING)
+        np.testing.assert_array_equal(load_factors(write_csv(tmp_path, alike), GEOMETRY, 256).lambdas, RISING)
 
 
 def test_a_csv_that_falls_is_refused_with_the_remedy_and_read_with_it(tmp_path: Path) -> None:
@@ -66,18 +65,18 @@ def test_a_csv_that_falls_is_refused_with_the_remedy_and_read_with_it(tmp_path: 
     with pytest.raises(
         ValueError, match=r"non-decreasing, got 2.99 after 3.0 at pair 6; .*set allow_decreasing"
     ) as error:
-        read_factors(source, GEOMETRY, 256)
+        load_factors(source, GEOMETRY, 256)
     assert source in str(error.value)
-    assert read_factors(source, GEOMETRY, 256, allow_decreasing=True).lambdas[6] == 2.99
+    assert load_factors(source, GEOMETRY, 256, allow_decreasing=True).lambdas[6] == 2.99
 
 
 def test_a_csv_alone_says_what_it_lacks(tmp_path: Path) -> None:
     source = write_csv(tmp_path, [[v] for v in RISING])
     for geometry, length in ((None, None), (GEOMETRY, None), (None, 256)):
         with pytest.raises(ValueError, match="a CSV must be read with a geometry and a target_length"):
-            read_factors(source, geometry, length)
+            load_factors(source, geometry, length)
     with pytest.raises(ValueError, match=r"length 4 \(rotary dim 8 / 2\), got shape \(8,\)"):
-        read_factors(source, RopeGeometry(8, 1e4, 64), 256)
+        load_factors(source, RopeGeometry(8, 1e4, 64), 256)
 
 
 # Models of Transformers
@@ -158,7 +157,7 @@ def test_a_model_config_reads_as_the_frequencies_transformers_gives_it(name: str
     config = CONFIGS[name]()
     config.save_pretrained(tmp_path)
     for source in (str(tmp_path), str(tmp_path / "config.json")):
-        read = read_factors(source)
+        read = load_factors(source)
         assert_reads_as(read, transformers_own(config))
         assert (read.original_length, read.start_tokens, read.provenance["source"]) == (64, 0, source)
         assert read.target_length == (512 if name == "longrope, factor" else 256)
@@ -167,7 +166,7 @@ def test_a_model_config_reads_as_the_frequencies_transformers_gives_it(name: str
 def test_the_short_factors_of_a_model_are_read_when_asked(tmp_path: Path) -> None:
     config = CONFIGS["Phi-3"]()
     config.save_pretrained(tmp_path)
-    read = read_factors(str(tmp_path), short=True)
+    read = load_factors(str(tmp_path), short=True)
     np.testing.assert_array_equal(read.lambdas, SHORT)
     assert read.target_length == read.original_length == 64
     assert_reads_as(read, transformers_own(config, 64))
@@ -187,7 +186,7 @@ def test_the_old_names_of_longrope_are_understood(kind: str, scaling: dict[str, 
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 256, "rope_theta": 5e5}
     old = {"model_type": kind, **sizes, "original_max_position_embeddings": 64, "rope_scaling": scaling}
     (tmp_path / "config.json").write_text(json.dumps(old))
-    read = read_factors(str(tmp_path))
+    read = load_factors(str(tmp_path))
     assert (read.theta, read.original_length, read.target_length) == (5e5, 64, 256)
     assert_reads_as(read, transformers_own(CONFIGS["longrope"]()))
 
@@ -197,7 +196,7 @@ def test_old_yarn_and_llama3_configs_are_understood(tmp_path: Path) -> None:
         scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
         old = {"model_type": "llama", "head_dim": 16, "max_position_embeddings": 256, "rope_scaling": scaling}
         (tmp_path / "config.json").write_text(json.dumps({**old, "rope_theta": parameters["rope_theta"]}))
-        assert_reads_as(read_factors(str(tmp_path)), transformers_own(llama_config(dict(parameters))))
+        assert_reads_as(load_factors(str(tmp_path)), transformers_own(llama_config(dict(parameters))))
 
 
 def test_factors_of_a_config_are_relative_to_the_frequencies_its_own_model_has(
@@ -207,11 +206,11 @@ def test_factors_of_a_config_are_relative_to_the_frequencies_its_own_model_has(
         model = make_llama(rope_parameters=dict(parameters), max_position_embeddings=256)
         model.config.save_pretrained(tmp_path)
         geometry = rope_geometry(model)
-        read = read_factors(str(tmp_path), geometry)
+        read = load_factors(str(tmp_path), geometry)
         np.testing.assert_allclose(read.lambdas, 1, rtol=1e-6)
         assert read.attention_factor == read.start_attention_factor == pytest.approx(geometry.attention_factor)
         plain = make_llama(rope_parameters={"rope_type": "default", "rope_theta": parameters["rope_theta"]})
-        assert read_factors(str(tmp_path), rope_geometry(plain)) == read_factors(str(tmp_path))
+        assert load_factors(str(tmp_path), rope_geometry(plain)) == load_factors(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +230,7 @@ def test_factors_of_a_config_are_relative_to_the_frequencies_its_own_model_has(
 def test_a_config_without_factors_or_of_another_model_is_refused(config: Any, message: str, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
-        read_factors(str(tmp_path), GEOMETRY)
+        load_factors(str(tmp_path), GEOMETRY)
 
 
 @pytest.mark.parametrize(
@@ -251,15 +250,27 @@ def test_a_faulty_config_is_refused_with_its_name(change: dict[str, Any], messag
     sizes = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 256}
     (tmp_path / "config.json").write_text(json.dumps({**sizes, "rope_theta": 1e4, **change}))
     with pytest.raises(ValueError, match=message) as error:
-        read_factors(str(tmp_path))
+        load_factors(str(tmp_path))
     assert str(tmp_path) in str(error.value)
 
 
-def test_short_is_refused_where_there_are_no_short_factors(tmp_path: Path) -> None:
+def test_sources_of_one_set_give_it_as_short_factors_too(tmp_path: Path) -> None:
     CONFIGS["yarn"]().save_pretrained(tmp_path)
-    for source in (str(tmp_path), "published:llama2-7b-128k"):
-        with pytest.raises(ValueError, match="short must only be given for"):
-            read_factors(source, short=True)
+    (tmp_path / "run").mkdir()
+    RescaleFactors(np.array(RISING), 64, 256, 1e4, 16).save(tmp_path / "run" / "factors.json")
+    csv = write_csv(tmp_path, [[v] for v in RISING])
+    for source in (tmp_path, tmp_path / "run", tmp_path / "run" / "factors.json", csv):
+        assert load_factors(source, GEOMETRY, 256, short=True) == load_factors(source, GEOMETRY, 256)
+    name = "published:llama2-7b-128k"
+    assert load_factors(name, short=True) == load_factors(name)
+
+
+@pytest.mark.parametrize("depth", [5_000, 200_000])
+def test_json_nested_too_deep_is_refused_in_our_words(tmp_path: Path, depth: int) -> None:
+    (tmp_path / "factors.json").write_text("[" * depth + "]" * depth)
+    with pytest.raises(ValueError, match="factors must be ") as error:
+        load_factors(tmp_path)
+    assert "recursion" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +283,7 @@ def test_short_is_refused_where_there_are_no_short_factors(tmp_path: Path) -> No
 )
 def test_a_missing_source_is_refused(source: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        read_factors(source.format(tmp=tmp_path))
+        load_factors(source.format(tmp=tmp_path))
 
 
 # The hub
@@ -302,28 +313,28 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def test_a_hub_repository_gives_its_factor_file_or_else_its_config(hub: Hub) -> None:
     CONFIGS["yarn"]().save_pretrained(hub.folder)
-    assert_reads_as(read_factors("hf://me/model"), transformers_own(CONFIGS["yarn"]()))
+    assert_reads_as(load_factors("hf://me/model"), transformers_own(CONFIGS["yarn"]()))
     assert hub.asked == [("me/model", "factors.json", None), ("me/model", "config.json", None)]
     saved = RescaleFactors(np.array(RISING), 64, 256, 1e4, 16)
     saved.save(hub.folder / "factors.json")
-    assert read_factors("hf://me/model") == saved
+    assert load_factors("hf://me/model") == saved
 
 
 def test_a_hub_address_can_name_a_revision_and_a_file(hub: Hub) -> None:
     (hub.folder / "tables").mkdir()
     write_csv(hub.folder / "tables", [[v] for v in RISING])
-    read = read_factors("hf://me/model@v1/tables/factors.csv", GEOMETRY, 256)
+    read = load_factors("hf://me/model@v1/tables/factors.csv", GEOMETRY, 256)
     assert hub.asked == [("me/model", "tables/factors.csv", "v1")]
     assert read.provenance == {"source": "hf://me/model@v1/tables/factors.csv"}
 
 
 def test_a_hub_that_has_no_such_file_is_told_from_one_out_of_reach(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="must hold factors.json or config.json, got hf://me/model; name the file"):
-        read_factors("hf://me/model")
+        load_factors("hf://me/model")
     with pytest.raises(ValueError, match="must hold x.json, got hf://me/model/x.json"):
-        read_factors("hf://me/model/x.json")
+        load_factors("hf://me/model/x.json")
     with pytest.raises(ValueError, match="a hub address must be hf://OWNER/NAME"):
-        read_factors("hf://model")
+        load_factors("hf://model")
 
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -334,5 +345,5 @@ def test_a_hub_that_has_no_such_file_is_told_from_one_out_of_reach(hub: Hub, mon
 
         monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
         with pytest.raises(ValueError, match="must be on the Hugging Face hub and within reach, got ") as error:
-            read_factors("hf://me/model")
+            load_factors("hf://me/model")
         assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ from longrope.evaluation.report.numbers import (
     curves,
     lambda_profiles,
 )
-from longrope.evaluation.report.relations import Sensitivity
+from longrope.evaluation.report.relations import Sensitivity, Trend
 from longrope.evaluation.results import ResultRow
 from longrope.rope import RopeGeometry
 from longrope.rope.methods import YaRN
@@ -30,6 +30,7 @@ GRID = Grid(["a", "b"], ["256", "512"], np.array([[0.0, 1.0], [np.nan, 0.5]]))
 PERPLEXITIES = Grid(["a", "b"], ["256", "512"], np.array([[7.0, 7.0], [np.nan, 7.0]]))  # nothing to scale
 POSITIONS = PositionCurve("a", np.array([0.0, 8, 16]), np.array([1.0, np.nan]), np.array([0.9, np.nan]), np.ones(2))
 SENSITIVITY = Sensitivity("yarn", "beta", "passkey", "accuracy", 8, ["1", "2", "2"], [0.1, 0.2, 0.3], None)
+TREND = Trend(np.array([1.0, 90.0]), np.array([0.1, 0.3]), np.geomspace(1, 90, 5), np.linspace(0.1, 0.3, 5), True)
 LOSSES = LossBox("a", ["x", "y"], np.array([1.0, 2.0]))
 
 
@@ -44,6 +45,7 @@ LOSSES = LossBox("a", ["x", "y"], np.array([1.0, 2.0]))
         lambda path: figures.draw_boxes([LOSSES], path, "Losses"),
         lambda path: figures.draw_positions([POSITIONS], 8, path, "Loss by position"),
         lambda path: figures.draw_sensitivities([SENSITIVITY] * 3, path),
+        lambda path: figures.draw_sensitivities([SENSITIVITY, SENSITIVITY._replace(trend=TREND)], path),
         lambda path: maps.draw_grid(GRID, "accuracy", path, "Shares", "tokens"),
         lambda path: maps.draw_grid(PERPLEXITIES, "token_weighted", path, "Perplexities", "tokens"),
         lambda path: maps.draw_depth_maps([DepthMap(name, GRID) for name in "abc"], path, "Depths"),
@@ -51,7 +53,7 @@ LOSSES = LossBox("a", ["x", "y"], np.array([1.0, 2.0]))
     ],
     ids=[
         *("perplexity", "unknown trained length", "accuracy", "lambdas", "search", "boxes", "positions"),
-        *("sensitivities", "shares", "equal perplexities", "depths", "correlations"),
+        *("sensitivities", "trends", "shares", "equal perplexities", "depths", "correlations"),
     ],
 )
 def test_figures_are_drawn_as_png_and_svg_without_a_display(tmp_path: Path, draw, monkeypatch):

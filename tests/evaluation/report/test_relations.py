@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from longrope.evaluation.report.relations import (
+    MAX_LEVELS,
     best_variants,
     correlation_grid,
     families,
@@ -81,3 +82,24 @@ def test_too_few_points_have_no_correlation():
     (pair,) = metric_pairs(rows, {"perplexity": "token_weighted", "passkey": "accuracy"})
     assert pair.correlation is None
     assert pair_rows([pair])[0]["spearman"] is None
+
+
+def test_a_parameter_of_many_numbers_has_a_smooth_fit_and_an_honest_share():
+    # log perplexity = 2 + (ln a)^2 with its least at a = 1, whatever b is
+    rng = np.random.default_rng(0)
+    points = [(math.exp(rng.uniform(-2, 2)), rng.uniform(1, 3)) for _ in range(100)]
+    rows = [row(f"yarn:a={a:.6g},b={b:.6g}", math.exp(2 + math.log(a) ** 2)) for a, b in points]
+    a, b = sensitivities([*rows, row("yarn", 9.0)], "perplexity", "token_weighted", 1)
+    assert a.share == pytest.approx(1, abs=1e-4) and a.trend is not None and a.trend.logarithmic
+    assert float(a.best_level) == pytest.approx(1, abs=0.1)
+    assert a.variants == 100 and len(a.values) == 101  # the default has no number
+    np.testing.assert_allclose(a.trend.curve, np.exp(2 + np.log(a.trend.grid) ** 2), rtol=1e-3)
+    assert b.share is not None and b.share < 0.1 and b.trend is not None and not b.trend.logarithmic
+    assert b.described_levels == f"{min(b for _, b in points):.3g} to {max(b for _, b in points):.3g}, 100 numbers"
+
+
+def test_few_numbers_or_words_stay_levels():
+    for levels in (range(MAX_LEVELS), [*range(20), "word"]):
+        rows = [row(f"yarn:a={level}", 5.0 + place) for place, level in enumerate(levels)]
+        (one,) = sensitivities(rows, "perplexity", "token_weighted", 1)
+        assert one.trend is None and one.best_level == "0"

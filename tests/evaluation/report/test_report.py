@@ -92,7 +92,7 @@ def test_runs_that_do_not_compare_become_parts(tmp_path: Path):
     assert [part.title for part in report.parts] == ["made-up", "made-up", "Search"]
     names = [picture.file for part in report.parts for section in part.sections for picture in section.pictures]
     assert len(set(names)) == len(names)
-    assert set(report.csv) == {"results-1", "differences-1", "results-2", "differences-2"}
+    assert set(report.csv) == {f"{name}-{place}" for name in ("results", "differences", "costs") for place in (1, 2)}
     assert as_markdown(report).count("\n# made-up\n") == 2
 
 
@@ -115,6 +115,34 @@ def test_of_many_methods_the_best_of_each_family_is_compared_and_the_report_says
     assert f"Of {MAX_METHODS + 1} methods in 2 families the best variant of each" in part.findings[-1]
     assert [row[0].text for row in part.sections[0].tables[0].rows] == ["yarn:beta_fast=1", "none"]
     assert "Parameter sensitivity" in [section.title for section in part.sections]
+
+
+def test_the_markdown_of_a_big_random_sweep_is_one_page_and_its_numbers_are_in_csv(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    specs = [
+        f"yarn:beta_fast={a:.4g},beta_slow={b:.4g}"
+        for a, b in zip(rng.uniform(8, 64, 150), rng.uniform(0.5, 4, 150), strict=True)
+    ]
+    means = {spec: 2 + float(m) for spec, m in zip(specs, rng.uniform(0, 1, len(specs)), strict=True)}
+    records = {"perplexity": [r for name, mean in means.items() for r in losses(name, "perplexity", 512, mean)]}
+    run = write_run(tmp_path / "run", records, config={"methods": specs})
+    report = build_report([read_evaluation(run)], {}, {})
+    text = as_markdown(report)
+    assert len(text) < 30_000
+    assert "*The first 30 of 150 rows; all are in results.csv.*" in text
+    assert "*The first 30 of 150 rows; all are in costs.csv.*" in text
+    assert max(map(len, text.splitlines())) < 1000
+    assert len(report.csv["results"]) == len(report.csv["costs"]) == 150
+
+
+def test_the_note_of_a_protocol_stands_where_its_task_is_shown(tmp_path: Path):
+    note = "Key tokens were chosen by the unmodified model."
+    records = {task: [r for name in "ab" for r in losses(name, task, 512, 1.0)] for task in ("perplexity", "longppl")}
+    evaluation = read_evaluation(write_run(tmp_path, records))
+    evaluation.provenances[0]["protocols"]["longppl"]["note"] = note
+    text = as_markdown(build_report([evaluation], {}, {}))
+    assert text[text.index("## LongPPL") :].index(note) < 600
+    assert text.count(note) == 1 + 1  # and in the protocol itself
 
 
 def test_an_evaluation_without_perplexity_leads_with_its_first_task(tmp_path: Path):

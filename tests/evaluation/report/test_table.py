@@ -26,13 +26,18 @@ def test_the_table_has_methods_down_and_lengths_across():
 
 
 def test_every_task_has_a_table_of_its_headline_metric():
-    text = render_tables(ROWS)
+    text = render_tables(ROWS, {})
     assert "| yarn               | 20 % |" in text
     assert text.count("| none ") == 2
 
 
+def test_the_note_of_a_protocol_stands_below_its_table():
+    text = render_tables(ROWS, {"passkey": {"note": "Keys were chosen by chance."}, "perplexity": {}})
+    assert text.endswith("20 % |\n\nKeys were chosen by chance.\n")
+
+
 def test_the_tasks_of_a_suite_share_a_table_per_length():
-    text = render_tables(RULER)
+    text = render_tables(RULER, {})
     assert "| ruler (mean) |   2048 |" in text
     assert "| ruler at 2048 |   yarn |" in text and "| ruler_vt      | 25.0 % |" in text
 

@@ -16,7 +16,7 @@ from longrope.rope.export import export_gguf
 
 from .conftest import make_factors
 
-gguf = pytest.importorskip("gguf", reason='GGUF export needs the extra: pip install "longrope[gguf]"')
+gguf = pytest.importorskip("gguf", reason="GGUF export needs a package: pip install gguf")
 MakeLlama = Callable[..., LlamaForCausalLM]
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 
