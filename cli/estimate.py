@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-
+from ..evaluation.cost import ModelSize, forward_flops, model_size
+from ..evaluation.model import read_config
 from ..evolution import (
     Evaluation,
     Gradient,
@@ -19,6 +18,7 @@ from ..evolution import (
     build_strategy,
 )
 from ..rope import RopeGeometry, rope_geometry
+from ..rope.describe import skeleton
 from .configs import SearchConfig
 from .objectives import perplexity_lengths, tokens_per_score
 from .seeds import build_seeds
@@ -72,39 +72,19 @@ def plan(strategy: Strategy, name: str, max_scores: int | None = None) -> Plan:
     return Plan(name, model.candidates, model.scores if max_scores is None else min(model.scores, max_scores))
 
 
-def forward_flops(model: Any, length: int) -> int:
-    """Return the floating-point operations of one forward over a window of `length` tokens.
-
-    Two per parameter and token, input embeddings left out, and causal attention: scores and weighted sum, two
-    operations each over `length^2 / 2` pairs, per head dimension and layer (as in PaLM, arXiv 2204.02311, appendix B).
-    """
-    config = model.config.get_text_config()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    if not tied:
-        parameters -= model.get_input_embeddings().weight.numel()
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    attention = 2 * config.num_hidden_layers * config.num_attention_heads * head_dim * length**2
-    return 2 * parameters * length + attention
-
-
 def print_estimate(
     config: SearchConfig, settings: Settings, space_of: Callable[[Settings, SearchConfig, RopeGeometry], Space]
 ) -> None:
     """Print a table of the paper's search on five documents, and of the chosen one on `samples` and its objective.
 
     Raises:
-        ValueError: the model has no readable configuration, or the speed is not above 0.
+        ValueError: the model has no readable configuration, or speed or price are not above 0.
     """
-    if not 0 < config.sustained_tflops < float("inf"):
-        raise ValueError(f"sustained_tflops must be finite and above 0, got {config.sustained_tflops}; an H200: 400")
-    try:
-        model_config = AutoConfig.from_pretrained(config.model)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model must be a folder or hub id with a config.json, got {config.model}: {error}") from error
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    geometry = rope_geometry(model, config.original_length)
+    for name in ("sustained_tflops", "price_per_hour"):
+        if (value := getattr(config, name)) is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be finite and above 0, got {value}; e.g. 400 TFLOP/s for an H200")
+    model = skeleton(read_config(config.model))
+    geometry, size = rope_geometry(model, config.original_length), model_size(model)
 
     def planned(settings: Settings, config: SearchConfig, num_documents: int) -> Plan:
         space = space_of(settings, config, geometry)
@@ -117,18 +97,18 @@ def print_estimate(
     paper = SearchConfig(
         config.model, config.tokenized, config.target_length, config.output_dir, original_length=config.original_length
     )
-    print(f"{'search':<12} {'candidates':>10} {'scored tokens':>15} {'FLOPs':>9} {'hours':>8}")
-    _print_row(planned(PaperSettings(), paper, 5), paper, model, config.sustained_tflops)
-    _print_row(
-        planned(settings, config, config.samples or settings.num_documents), config, model, config.sustained_tflops
-    )
+    money = f" {'price':>10}" if config.price_per_hour is not None else ""
+    print(f"{'search':<12} {'candidates':>10} {'scored tokens':>15} {'FLOPs':>9} {'hours':>8}{money}")
+    _print_row(planned(PaperSettings(), paper, 5), paper, size, config)
+    _print_row(planned(settings, config, config.samples or settings.num_documents), config, size, config)
     print(f"hours at {config.sustained_tflops:g} sustained TFLOP/s; both searches at most, if they gain to their end")
 
 
-def _print_row(one: Plan, config: SearchConfig, model: Any, sustained_tflops: float) -> None:
-    per_score = tokens_per_score(config)
-    lengths = list(perplexity_lengths(config))
+def _print_row(one: Plan, scored: SearchConfig, size: ModelSize, config: SearchConfig) -> None:
+    per_score = tokens_per_score(scored)
+    lengths = list(perplexity_lengths(scored))
     others = per_score - sum(lengths)
-    flops = one.scores * sum(forward_flops(model, length) for length in [*lengths, *([others] if others else [])])
-    hours = flops / (sustained_tflops * 1e12) / 3600
-    print(f"{one.name:<12} {one.candidates:>10,} {one.scores * per_score:>15,} {flops:>9.2e} {hours:>8,.2f}")
+    flops = one.scores * sum(forward_flops(size, length) for length in [*lengths, *([others] if others else [])])
+    hours = flops / (config.sustained_tflops * 1e12) / 3600
+    price = f" {hours * config.price_per_hour:>10,.2f}" if config.price_per_hour is not None else ""
+    print(f"{one.name:<12} {one.candidates:>10,} {one.scores * per_score:>15,} {flops:>9.2e} {hours:>8,.2f}{price}")

@@ -20,6 +20,7 @@ from ..evolution import search_curve
 from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
 from .configs import EvaluateConfig
 from .methods import build_methods
+from .preflight import preflight
 from .tasks import Sources, build_tasks, missing_data, task_names
 
 RESULTS_JSON = "results.json"
@@ -28,6 +29,7 @@ RESULTS_JSON = "results.json"
 def run(config: EvaluateConfig) -> None:
     """Compare methods and factors; print the tables and write them with their numbers and figures."""
     _check(config)
+    preflight(config, max(config.lengths))
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     geometry = rope_geometry(model, config.original_length)
     methods, seen_documents, untold = build_methods(config, geometry)

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.model import load_model
+from ..evaluation.model import load_model, pick_device
 from ..evaluation.results import git_commit, model_fingerprint, versions
 from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer, load_tokenized
 from ..evolution import (
@@ -28,14 +28,21 @@ from .configs import SearchConfig
 from .estimate import print_estimate
 from .front import save_front
 from .objectives import build_objective, tokens_per_score
+from .preflight import LEAST_DOCUMENTS, preflight
 from .progress import SearchReport, describe_result, render_origins
 from .seeds import attention_policy, build_seeds
 
 RECORDED_ONLY = ("commit", "versions")
 """Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
-LEAST_DOCUMENTS = 2
-"""Documents a search is content with where the user does not say how many: to search on, and to choose on."""
-NOT_DECISIVE = ("output_dir", "resume", "trackers", "estimate", "sustained_tflops")
+NOT_DECISIVE = (
+    "output_dir",
+    "resume",
+    "trackers",
+    "estimate",
+    "sustained_tflops",
+    "price_per_hour",
+    "evaluation_tokenized",
+)
 """Options that do not decide the result, so a run may be resumed with others."""
 
 
@@ -44,8 +51,11 @@ def run(config: SearchConfig) -> None:
     budget = Budget(tokens_per_score(config), config.max_scored_tokens, config.max_hours)
     settings = _planned(load_settings(preset(config.hyper_params)), budget)
     if config.estimate:
-        print_estimate(config, settings, _space)
+        print_estimate(config, settings, search_space)
         return
+    preflight(config, config.target_length, settings)
+    if config.price_per_hour is not None or pick_device(config.device).startswith("cuda"):
+        print_estimate(config, settings, search_space)
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     samples = config.samples or settings.num_documents
     at_least = config.samples or min(samples, LEAST_DOCUMENTS)
@@ -54,7 +64,7 @@ def run(config: SearchConfig) -> None:
     check_tokenizer(data, tokenizer)
     with install(model, config.original_length) as installation:
         geometry = installation.geometry
-        space = _space(settings, config, geometry)
+        space = search_space(settings, config, geometry)
         provenance = _provenance(config, settings, data, model)
         build = _builder(config, geometry, space, provenance)
         seeds = build_seeds(config, geometry, space)
@@ -77,7 +87,12 @@ def _planned(settings: Settings, budget: Budget) -> Settings:
     return settings
 
 
-def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
+def search_space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
+    """Return what is searched on a model.
+
+    Raises:
+        ValueError: the target is not above the original length.
+    """
     if config.target_length <= geometry.original_length:
         raise ValueError(
             f"target_length must be above the original length ({geometry.original_length} tokens), got "
