@@ -96,7 +96,8 @@ def forward_bytes(size: ModelSize, length: int, width: int, rows: int = 1, eager
         rows: R, windows or candidates at once.
         eager: whether attention keeps its T x T scores; sdpa and flash_attention_2 do not.
     """
-    layer = max(_feed_forward(size, width), _attention(size, width) + eager * _scores(size, length, width))
+    scores = eager * size.heads * length * (width + FLOAT + width * (width < FLOAT))  # and their softmax, and its cast
+    layer = max(_feed_forward(size, width), _attention(size, width) + scores)
     tables = 2 * size.head_dim * width + 8  # cos and sin; token ids
     head = rows * length * size.hidden * width + min(CHUNK, rows * length) * size.vocabulary * 2 * FLOAT
     return weight_bytes(size, width) + rows * length * tables + max(rows * length * layer, head)
@@ -108,10 +109,11 @@ def gradient_bytes(size: ModelSize, length: int, width: int, eager: bool = False
     Args: see `forward_bytes`.
     """
     inputs = (size.layers + 1) * size.hidden * width
-    kept = (4 * size.queries + 4 * size.keys + 5 * size.head_dim) * width + 2 * eager * _scores(size, length, width)
+    kept = (4 * size.queries + 4 * size.keys + 5 * size.head_dim) * width
     feed_forward = 6 * size.intermediate * width + 2 * size.hidden * FLOAT
     normalisation = 7 * size.hidden * FLOAT
-    layer = kept + max(feed_forward, normalisation)
+    scores = eager * 3 * FLOAT * size.heads * length  # the softmax, its derivative, and that of what went into it
+    layer = kept + max(feed_forward, normalisation, scores)
     head = length * 2 * size.hidden * width + min(CHUNK, length) * size.vocabulary * 3 * FLOAT
     return weight_bytes(size, width) + length * inputs + max(length * layer, head)
 
@@ -132,8 +134,3 @@ def _feed_forward(size: ModelSize, width: int) -> int:
 def _attention(size: ModelSize, width: int) -> int:
     """Bytes per token: queries before, during and after rotation, keys and values, repeated or not."""
     return (4 * size.queries + 2 * size.keys + 3 * size.hidden) * width
-
-
-def _scores(size: ModelSize, length: int, width: int) -> int:
-    """Bytes per token of attention scores and their softmax, which is computed in float32."""
-    return size.heads * length * (2 * width + FLOAT)
