@@ -50,7 +50,7 @@ class Subject:
     eager: bool
     """Whether attention keeps its scores."""
     memory: int | None
-    """Bytes that the device has for it; None if unknown."""
+    """Bytes that the device has for it; None if unknown, or if quantised weights make the need unknown."""
 
 
 def preflight(
@@ -140,6 +140,7 @@ def read_subject(
     dtype = pick_dtype(config.dtype, device)
     dtype = (getattr(settings, "dtype", None) or torch.bfloat16) if dtype == "auto" else dtype
     kernel = pick_attention(config.attn_implementation, settings.model_type, config.dtype, device)
+    shared, quantised = "auto-shard", getattr(settings, "quantization_config", None) is not None
     return Subject(
         config=settings,
         rope=describe_rope(settings, config.original_length),
@@ -148,7 +149,7 @@ def read_subject(
         dtype=str(dtype).removeprefix("torch."),
         width=dtype.itemsize,
         eager=kernel == "eager",
-        memory=memory or available_memory("auto-shard" if config.device == "auto-shard" else device),
+        memory=None if quantised else memory or available_memory(shared if config.device == shared else device),
     )
 
 
@@ -222,6 +223,8 @@ def check_disk(model: str, subject: Subject, output_dir: str) -> None:
 
 def download_bytes(model: str, subject: Subject) -> int:
     """Return how much of a model is still to be downloaded, in bytes: nothing, or all its weights."""
+    if getattr(subject.config, "quantization_config", None) is not None:  # smaller than the formula knows
+        return 0
     if Path(model).expanduser().exists() or any(isinstance(try_to_load_from_cache(model, w), str) for w in WEIGHTS):
         return 0
     stored = getattr(subject.config, "dtype", None) or torch.float32

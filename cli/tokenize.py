@@ -8,6 +8,8 @@ from .configs import TokenizeConfig
 
 def run(config: TokenizeConfig) -> None:
     """Tokenize a dataset with a model's tokenizer and store it."""
+    if config.num_documents is not None and config.num_documents < 1:
+        raise ValueError(f"num_documents must be at least 1, got {config.num_documents}; leave it out for all")
     tokenizer = load_tokenizer(config.model)
     documents = read_documents(config.dataset, config.split, config.feature, config.subset)
     documents = (document for document in documents if len(document.text) >= config.min_chars)

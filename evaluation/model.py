@@ -4,7 +4,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -70,12 +70,7 @@ def read_config(model: str) -> PreTrainedConfig:
     Raises:
         ValueError: there is none.
     """
-    source = locate_model(model)
-    try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a folder with config.json or a hub id, got {model}: {reason}") from error
+    return _read(AutoConfig, model, "config.json")
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -84,12 +79,16 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: there is none.
     """
+    return _read(AutoTokenizer, model, "tokenizer")
+
+
+def _read(kind: Any, model: str, what: str) -> Any:
     source = locate_model(model)
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return kind.from_pretrained(source)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a folder or hub id with a tokenizer, got {model}: {reason}") from error
+        raise ValueError(f"model must be a folder or hub id with a {what}, got {model}: {reason}") from error
 
 
 def pick_device(device: str) -> str:

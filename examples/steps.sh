@@ -50,7 +50,14 @@ fetch() {
     case $3 in
         data/pg19-*) corpus=pg19 ;;
         data/proof-pile-*) corpus=proof-pile ;;
-        *) tokens_of "$3" && return ;;
+        *)
+            if [ ! -e "$3" ]; then
+                echo "DATA, EVAL_DATA and MORE_EVAL_DATA must be folders that exist, got $3" >&2
+                exit 2
+            fi
+            tokens_of "$3"
+            return
+            ;;
     esac
     if [ -e "$3/tokens.json" ]; then
         echo "$3 is there"
@@ -63,14 +70,19 @@ fetch() {
 case $step in
     tokenize)
         fetch train "${SAMPLES:-64}" "$DATA"
-        fetch test 10 "$EVAL_DATA"
+        if [ "$EVAL_DATA" != "$DATA" ]; then
+            fetch test 10 "$EVAL_DATA"
+        fi
         if [ -n "$MORE_EVAL_DATA" ]; then
             fetch test 10 "$MORE_EVAL_DATA"
         fi
         ;;
     search)
         search_data=$(tokens_of "$DATA")
-        eval_data=$(tokens_of "$EVAL_DATA")
+        eval_data=$search_data
+        if [ "$EVAL_DATA" != "$DATA" ]; then
+            eval_data=$(tokens_of "$EVAL_DATA")
+        fi
         longrope search --model "$MODEL" --tokenized "$search_data" --evaluation-tokenized "$eval_data" \
             --target-length "$TARGET_LENGTH" ${SAMPLES:+--samples "$SAMPLES"} --hyper-params "$HYPER_PARAMS" \
             --output-dir "$OUTPUT" --resume "$@"
@@ -86,7 +98,7 @@ case $step in
         if [ -n "$MORE_EVAL_DATA" ]; then
             more=$(tokens_of "$MORE_EVAL_DATA")
             longrope evaluate --model "$MODEL" --tokenized "$more" --factors "$OUTPUT" --lengths "${lengths[@]}" \
-                --tasks perplexity --output-dir "$OUTPUT/$(basename "$MORE_EVAL_DATA")"
+                "$@" --tasks perplexity --output-dir "$OUTPUT/$(basename "$MORE_EVAL_DATA")"
         fi
         ;;
 esac
