@@ -22,8 +22,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from longrope.cli.estimate import forward_flops
 from longrope.evaluation.batching import free_memory, is_out_of_memory
+from longrope.evaluation.cost import forward_flops, model_size
 from longrope.evaluation.model import pick_device, pick_dtype
 from longrope.evaluation.objective import PerplexityObjective
 from longrope.evaluation.resources import PeakMemory
@@ -89,7 +89,7 @@ def measure(model: PreTrainedModel, kernel: str, length: int, candidates: int, s
             batch, rate = _throughput(model, installation, length, candidates, seconds)
     except (RuntimeError, MemoryError, ImportError) as error:
         return replace(cell, error="out of memory" if is_out_of_memory(error) else " ".join(str(error).split()))
-    tflops = rate / length * forward_flops(model, length) / 1e12
+    tflops = rate / length * forward_flops(model_size(model), length) / 1e12
     peak = memory.read()
     return replace(
         cell, candidates=batch, tokens_per_second=rate, tflops=tflops, peak_gib=None if peak is None else peak / 2**30

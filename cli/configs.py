@@ -30,8 +30,10 @@ class TokenizeConfig:
     """Column that holds the text."""
     min_chars: int = 0
     """Skip texts of fewer characters."""
+    min_tokens: int = 0
+    """Skip documents of fewer tokens, such as the target length of a search."""
     num_documents: int | None = None
-    """Stop after this many documents (default: all)."""
+    """Stop after this many documents that are long enough (default: all)."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class SearchConfig:
     """Search documents (default: as the hyper-parameters say, or all there are if they are fewer)."""
     dataset_min_tokens: int | None = None
     """Take documents of at least this many tokens (default: the target length)."""
+    evaluation_tokenized: str | None = None
+    """Documents that the factors will be evaluated on: nothing starts unless enough of them are long enough."""
     init_factors: tuple[str, ...] = ()
     """Factors added to the seeds: files (.json, or the official .csv), run or model folders, published:NAME, or
     hf://OWNER/NAME."""
@@ -112,6 +116,8 @@ class SearchConfig:
     """Print what the search and the paper's would cost, from the model's configuration alone, and stop."""
     sustained_tflops: float = 400.0
     """Teraflops per second that the estimate reckons with: 400 is about two fifths of an H200's bfloat16 peak."""
+    price_per_hour: float | None = None
+    """Price of an hour of the device, in any currency: the estimate then tells what the search costs."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, or auto-shard to spread the layers over all devices."""
     dtype: str = "auto"
@@ -315,13 +321,37 @@ class ExportConfig:
 class DoctorConfig:
     """Say which device, dtype and attention kernel will be used, and what the RoPE of a model looks like.
 
+    With --plan: what an extension needs, from the model's config alone: documents, memory, disk, hours and money.
+
     Example: longrope doctor --model meta-llama/Meta-Llama-3-8B
+
+    Example: longrope doctor --plan --model meta-llama/Meta-Llama-3-8B --target-length 131072 --device-memory-gb 80
     """
 
     model: str | None = None
     """Model to look at and to run the canary on: local folder or hub id."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
+    plan: bool = False
+    """Plan a search to --target-length and its evaluation, and exit with 2 if they can't be done."""
+    target_length: int | None = None
+    """plan: context length to extend to, in tokens."""
+    tokenized: str | None = None
+    """plan: search documents, a folder written by `longrope tokenize`; are there enough long ones?"""
+    evaluation_tokenized: str | None = None
+    """plan: evaluation documents (default: those of --tokenized that the search leaves)."""
+    hyper_params: str = "hybrid"
+    """plan: settings of the search, a preset or a file."""
+    samples: int | None = None
+    """plan: search documents (default: as the hyper-parameters say, or all there are if they are fewer)."""
+    output_dir: str = "runs"
+    """plan: folder that results will go to, whose disk is looked at."""
+    device_memory_gb: float | None = None
+    """plan: memory of a CUDA card that is not here, e.g. 80 (default: plan for the device that is here)."""
+    sustained_tflops: float = 400.0
+    """plan: teraflops per second, about two fifths of the card's bfloat16 peak."""
+    price_per_hour: float | None = None
+    """plan: price of an hour of the device, in any currency."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"

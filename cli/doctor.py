@@ -11,12 +11,16 @@ from ..evaluation.results import versions
 from ..rope import install
 from ..rope.describe import RopeDescription, describe_rope, probe_model
 from .configs import DoctorConfig
+from .plan import print_plan
 
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def run(config: DoctorConfig) -> None:
-    """Print the choices and, with a model, its RoPE and the canary."""
+    """Print the choices and, with a model, its RoPE and the canary; or the plan of an extension."""
+    if config.plan:
+        print_plan(config)
+        return
     device = pick_device(config.device)
     name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
     _print({**versions(), "device": f"{device} ({name})", "dtype": _dtype(config, device)})

@@ -3,11 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-
+from ..evaluation.cost import ModelSize, forward_flops, model_size
+from ..evaluation.model import read_config
 from ..evolution import (
     GRADIENT_SCORES,
     Evaluation,
@@ -25,6 +23,7 @@ from ..evolution import (
     cost_of,
 )
 from ..rope import RopeGeometry, rope_geometry
+from ..rope.describe import skeleton
 from .budget import with_budget
 from .configs import SearchConfig
 from .objectives import forward_lengths
@@ -87,45 +86,26 @@ def plan(strategy: Strategy, price: Price, max_scored_tokens: int | None = None)
     return model.plan()
 
 
-def forward_flops(model: Any, length: int) -> int:
-    """Return the floating-point operations of one forward over a window of `length` tokens.
-
-    Two per parameter and token, input embeddings left out, and causal attention: scores and weighted sum, two
-    operations each over `length^2 / 2` pairs, per head dimension and layer (as in PaLM, arXiv 2204.02311, appendix B).
-    """
-    config = model.config.get_text_config()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    if not tied:
-        parameters -= model.get_input_embeddings().weight.numel()
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    attention = 2 * config.num_hidden_layers * config.num_attention_heads * head_dim * length**2
-    return 2 * parameters * length + attention
-
-
 def print_estimate(
     config: SearchConfig, settings: Settings, space_of: Callable[[Settings, SearchConfig, RopeGeometry], Space]
 ) -> None:
     """Print a table of the paper's search on five documents, and of the chosen one on `samples` and its objective.
 
     Raises:
-        ValueError: the model has no readable configuration, or the speed is not above 0.
+        ValueError: the model has no readable configuration, or speed or price are not above 0.
     """
-    if not 0 < config.sustained_tflops < float("inf"):
-        raise ValueError(f"sustained_tflops must be finite and above 0, got {config.sustained_tflops}; an H200: 400")
-    try:
-        model_config = AutoConfig.from_pretrained(config.model)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model must be a folder or hub id with a config.json, got {config.model}: {error}") from error
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    geometry = rope_geometry(model, config.original_length)
+    for name in ("sustained_tflops", "price_per_hour"):
+        if (value := getattr(config, name)) is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be finite and above 0, got {value}; e.g. 400 TFLOP/s for an H200")
+    model = skeleton(read_config(config.model))
+    geometry, size = rope_geometry(model, config.original_length), model_size(model)
 
     paper = SearchConfig(
         config.model, config.tokenized, config.target_length, config.output_dir, original_length=config.original_length
     )
     searches = [(PaperSettings(), paper, 5), (settings, config, config.samples or settings.num_documents)]
-    print(f"{'search':<12} {'candidates':>10} {'scored tokens':>15} {'FLOPs':>9} {'hours':>8}")
+    money = f" {'price':>10}" if config.price_per_hour is not None else ""
+    print(f"{'search':<12} {'candidates':>10} {'scored tokens':>15} {'FLOPs':>9} {'hours':>8}{money}")
     for chosen, options, num_documents in searches:
         space = space_of(chosen, options, geometry)
         lengths = WindowLengths(chosen, options, num_documents, geometry.original_length)
@@ -135,7 +115,7 @@ def print_estimate(
         one = plan(strategy, lengths.price, budget.max_scored_tokens)
         if isinstance(chosen, HybridSettings):  # it may spend what the plan has left
             one = replace(one, scores={0: chosen.num_scores})
-        _print_row(chosen.strategy, one, lengths, model, config.sustained_tflops)
+        _print_row(chosen.strategy, one, lengths, size, config)
     print(f"hours at {config.sustained_tflops:g} sustained TFLOP/s; both searches at most, if they gain to their end")
 
 
@@ -159,12 +139,13 @@ class WindowLengths:
         return (GRADIENT_SCORES if gradient else 1) * sum(self.of(document))
 
 
-def _print_row(name: str, one: Plan, lengths: WindowLengths, model: Any, sustained_tflops: float) -> None:
+def _print_row(name: str, one: Plan, lengths: WindowLengths, size: ModelSize, config: SearchConfig) -> None:
     forwards: Counter[int] = Counter()
     for document, count in one.scores.items():
         for length in lengths.of(document):
             forwards[length] += count
     tokens = sum(length * count for length, count in forwards.items())
-    flops = sum(forward_flops(model, length) * count for length, count in forwards.items())
-    hours = flops / (sustained_tflops * 1e12) / 3600
-    print(f"{name:<12} {one.candidates:>10,} {tokens:>15,} {flops:>9.2e} {hours:>8,.2f}")
+    flops = sum(forward_flops(size, length) * count for length, count in forwards.items())
+    hours = flops / (config.sustained_tflops * 1e12) / 3600
+    price = f" {hours * config.price_per_hour:>10,.2f}" if config.price_per_hour is not None else ""
+    print(f"{name:<12} {one.candidates:>10,} {tokens:>15,} {flops:>9.2e} {hours:>8,.2f}{price}")

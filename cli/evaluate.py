@@ -24,6 +24,7 @@ from .configs import EvaluateConfig
 from .documents import load_documents
 from .longppl import compared_evaluator
 from .methods import Methods, build_methods
+from .preflight import preflight
 from .tasks import Sources, build_tasks, check_documents, missing_data, task_names
 
 RESULTS_JSON = "results.json"
@@ -34,6 +35,7 @@ SAMPLES = 10
 def run(config: EvaluateConfig) -> None:
     """Compare methods and factors; print the tables and write them with their numbers and figures."""
     _check(config)
+    preflight(config, max(config.lengths))
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     geometry = rope_geometry(model, config.original_length)
     chosen = build_methods(config, geometry)

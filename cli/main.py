@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from types import UnionType
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config_type = COMMANDS[namespace.command][0]
     chosen = namespace[namespace.command]
     config = config_type(**{field.name: chosen[field.name] for field in fields(config_type)})
+    warnings.formatwarning = lambda message, *_: f"longrope {namespace.command}: warning: {message}\n"
     command = importlib.import_module(f".{namespace.command}", __package__)
     try:
         command.run(config)

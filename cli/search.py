@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.model import load_model, read_config
+from ..evaluation.model import load_model, pick_device, read_config
 from ..evaluation.results import git_commit, model_fingerprint, versions
 from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
 from ..evolution import (
@@ -29,6 +29,7 @@ from .documents import load_documents
 from .estimate import print_estimate
 from .front import save_front
 from .objectives import build_objective
+from .preflight import preflight
 from .progress import SearchReport, describe_result, render_origins
 from .seeds import attention_policy, build_seeds
 
@@ -39,7 +40,15 @@ MAY_DIFFER = {
     "hyper_params": ("num_scores",),
 }
 """Options that may differ, too: the budget, which may grow, and what provenance has in its final form elsewhere."""
-NOT_DECISIVE = ("output_dir", "resume", "trackers", "estimate", "sustained_tflops")
+NOT_DECISIVE = (
+    "output_dir",
+    "resume",
+    "trackers",
+    "estimate",
+    "sustained_tflops",
+    "price_per_hour",
+    "evaluation_tokenized",
+)
 """Options that do not decide the result, so a run may be resumed with others."""
 
 
@@ -47,8 +56,11 @@ def run(config: SearchConfig) -> None:
     """Search and write factors.json and factors.csv into the run folder, or tell what that would cost."""
     settings = load_settings(preset(config.hyper_params))
     if config.estimate:
-        print_estimate(config, settings, _space)
+        print_estimate(config, settings, search_space)
         return
+    preflight(config, config.target_length, settings)
+    if config.price_per_hour is not None or pick_device(config.device).startswith("cuda"):
+        print_estimate(config, settings, search_space)
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_documents(config.tokenized, min_tokens, config.samples, settings.num_documents, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
@@ -59,7 +71,7 @@ def run(config: SearchConfig) -> None:
         num_windows = len(data.documents) * settings.windows_per_document
         price = max(objective.price(window, False) for window in range(num_windows))
         settings, budget = with_budget(settings, config, price)
-        space = _space(settings, config, geometry)
+        space = search_space(settings, config, geometry)
         provenance = _provenance(config, settings, data, model)
         build = _builder(config, geometry, space, provenance)
         seeds = build_seeds(config, geometry, space)
@@ -75,7 +87,12 @@ def run(config: SearchConfig) -> None:
         save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
 
 
-def _space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
+def search_space(settings: Settings, config: SearchConfig, geometry: RopeGeometry) -> Space:
+    """Return what is searched on a model.
+
+    Raises:
+        ValueError: the target is not above the original length.
+    """
     if config.target_length <= geometry.original_length:
         raise ValueError(_too_short(config, geometry))
     space = settings.space(geometry.pairs, config.target_length / geometry.original_length)

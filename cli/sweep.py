@@ -22,6 +22,7 @@ from ..rope import build_method, write_atomically
 from ..rope.describe import describe_rope
 from .configs import SweepConfig
 from .documents import load_documents
+from .preflight import preflight
 
 FORMAT = "longrope-sweep"
 VERSION = 1
@@ -41,6 +42,7 @@ def run(config: SweepConfig) -> None:
     if config.dry_run:
         print("\n".join(methods) + f"\n{len(methods)} points")
         return
+    preflight(config, max(lengths))
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     min_tokens = max(*lengths, config.dataset_min_tokens or 0)
     data = load_documents(config.tokenized, min_tokens, config.samples, SAMPLES, config.seed)

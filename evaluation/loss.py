@@ -12,6 +12,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+CHUNK = 512
+"""Positions, over all rows, whose logits are alive at once."""
+
 
 @dataclass(frozen=True)
 class DocumentScore:
@@ -27,7 +30,7 @@ class DocumentScore:
 
 @torch.inference_mode()
 def token_nats(
-    model: PreTrainedModel, ids: torch.Tensor, chunk: int = 512, scored: torch.Tensor | None = None
+    model: PreTrainedModel, ids: torch.Tensor, chunk: int = CHUNK, scored: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return the loss of some tokens in one forward over the whole window.
 
@@ -44,7 +47,7 @@ def token_nats(
 
 
 def differentiable_token_nats(
-    model: PreTrainedModel, ids: torch.Tensor, chunk: int = 512, scored: torch.Tensor | None = None
+    model: PreTrainedModel, ids: torch.Tensor, chunk: int = CHUNK, scored: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return what `token_nats` returns; with gradients on, logits are computed once more in the backward pass."""
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state

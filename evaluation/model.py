@@ -1,7 +1,10 @@
 """Load a causal language model and its tokenizer: device, dtype and attention kernel in one place."""
 
+import os
+import shutil
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,8 +19,12 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from .hub import locate_model
+
 logging.disable_progress_bar()  # of loading weights: it would tear our own bars
 EAGER_ONLY = {"gemma2"}  # Transformers 5.23 refuses sdpa for it
+DRIVER = ("/proc/driver/nvidia", "/dev/nvidia0")
+"""What is there where a driver for an NVIDIA card is loaded."""
 
 
 def load_model(
@@ -37,11 +44,9 @@ def load_model(
     Raises:
         ValueError: the model can't be found or read, or the dtype is unknown.
     """
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-        raise ValueError(f"model must be a folder that exists or a hub id, got {model}; no such folder")
     placed = pick_device(device)
     chosen = pick_dtype(dtype, placed)
-    source = str(Path(model).expanduser()) if model.startswith("~") else model
+    source = locate_model(model)
     try:
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -65,22 +70,60 @@ def read_config(model: str) -> PreTrainedConfig:
     Raises:
         ValueError: there is none.
     """
+    return _read(AutoConfig, model, "config.json")
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a local folder or hub id.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return _read(AutoTokenizer, model, "tokenizer")
+
+
+def _read(kind: Any, model: str, what: str) -> Any:
+    source = locate_model(model)
     try:
-        return AutoConfig.from_pretrained(str(Path(model).expanduser()))
+        return kind.from_pretrained(source)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a folder with config.json or a hub id, got {model}: {reason}") from error
+        raise ValueError(f"model must be a folder or hub id with a {what}, got {model}: {reason}") from error
 
 
 def pick_device(device: str) -> str:
-    """Return the device that `auto` and `auto-shard` stand for here: cuda, mps or cpu."""
+    """Return the device that `auto` and `auto-shard` stand for here: cuda, mps or cpu.
+
+    Warns if that is the CPU although an NVIDIA card is there.
+    """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device must be one that is here, got {device!r} without a CUDA device; use auto or cpu")
     if not device.startswith("auto"):
         return device
     if torch.cuda.is_available():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if torch.backends.mps.is_available():
+        return "mps"
+    if unused := _unused_card():
+        warnings.warn(unused, stacklevel=2)
+    return "cpu"
+
+
+def _unused_card() -> str | None:
+    """Return why torch can't use the NVIDIA card that is there, with the remedy; None if none is, or it is hidden."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return None
+    if shutil.which("nvidia-smi") is None and not any(Path(path).exists() for path in DRIVER):
+        return None
+    if torch.version.cuda is None:
+        why, remedy = "is built for the CPU only", "install a CUDA build of torch (https://pytorch.org/get-started)"
+    else:
+        why = f"is built for CUDA {torch.version.cuda}, which the driver does not run"
+        remedy = "update the driver, or install a torch for its CUDA version, which nvidia-smi shows"
+    return (
+        f"an NVIDIA card is here, but torch {torch.__version__} {why}, so everything runs on the CPU in float32, many "
+        f"times slower: {remedy}; --device cpu says that the CPU is meant"
+    )
 
 
 def pick_dtype(dtype: str, device: str) -> torch.dtype | Literal["auto"]:

@@ -1,10 +1,12 @@
-"""What a cell takes beside time: its peak memory."""
+"""Memory: what a cell took at its peak, and what a device has."""
 
+import os
 from pathlib import Path
 
 import torch
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 RESET_PEAK = "5"  # man 5 proc: resets VmHWM to the present resident size
 
 
@@ -34,3 +36,23 @@ class PeakMemory:
             return None
         lines = STATUS.read_text().splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+def available_memory(device: str) -> int | None:
+    """Return the memory that a model could use on a device, in bytes; None where the system does not tell.
+
+    On CUDA what is free (of all devices together, for `auto-shard`), on MPS what the system recommends, on the CPU all
+    that the machine or its container has.
+    """
+    if device.startswith(("cuda", "auto-shard")) and torch.cuda.is_available():
+        index = torch.device(device).index if ":" in device else None
+        devices = range(torch.cuda.device_count()) if device == "auto-shard" else [index or 0]
+        return sum(torch.cuda.mem_get_info(one)[0] for one in devices)
+    if device == "mps":
+        return torch.mps.recommended_max_memory()
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):  # Windows
+        return None
+    limits = [int(text) for path in CONTAINER_LIMITS if path.is_file() and (text := path.read_text().strip()).isdigit()]
+    return min([machine, *limits])

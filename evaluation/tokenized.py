@@ -98,6 +98,7 @@ def save_tokenized(
     tokenizer: PreTrainedTokenizerBase,
     source: dict[str, Any],
     num_documents: int | None = None,
+    min_tokens: int = 0,
 ) -> TokensInfo:
     """Tokenize documents one by one and store them; the folder appears whole or not at all.
 
@@ -106,10 +107,11 @@ def save_tokenized(
         documents: texts, e.g. from `read_documents`.
         tokenizer: tokenizer of the model that will read them.
         source: JSON-able description of where the texts come from, stored as it is.
-        num_documents: number of documents to stop after (None: all).
+        num_documents: number of stored documents to stop after (None: all).
+        min_tokens: documents of fewer tokens are not stored.
 
     Raises:
-        ValueError: there are no documents, or `path` holds something else.
+        ValueError: there are no documents that long, or `path` holds something else.
     """
     path = Path(path)
     if path.exists() and not (path / TOKENS_JSON).is_file():
@@ -117,7 +119,7 @@ def save_tokenized(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        info = _write(temporary / "tokens", documents, tokenizer, source, num_documents)
+        info = _write(temporary / "tokens", documents, tokenizer, source, num_documents, min_tokens)
         if not path.exists():
             os.rename(temporary / "tokens", path)
         elif read_info(path) != info:
@@ -165,7 +167,7 @@ def load_tokenized(
     path = Path(path)
     info = read_info(path)
     table = datasets.Dataset.load_from_disk(str(path))
-    lengths = arrow.list_value_length(table.data.column("input_ids")).to_numpy()  # type: ignore[attr-defined]
+    lengths = _lengths(table)
     order = np.flatnonzero(lengths >= min_tokens)
     if samples < 1:
         raise ValueError(f"samples must be at least 1 document, got {samples}")
@@ -188,6 +190,20 @@ def load_tokenized(
         f"samples must be at most the {len(kept)} documents of {min_tokens} or more tokens{left_out} in {path} (its "
         f"longest has {lengths.max()}), got {needed}; take {fewer}shorter lengths, or more data"
     )
+
+
+def count_documents(path: str | Path, min_tokens: int) -> int:
+    """Return how many documents of at least `min_tokens` tokens a folder of `save_tokenized` has.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    read_info(Path(path))
+    return int((_lengths(datasets.Dataset.load_from_disk(str(path))) >= min_tokens).sum())
+
+
+def _lengths(table: datasets.Dataset) -> NDArray[np.int64]:
+    return arrow.list_value_length(table.data.column("input_ids")).to_numpy()  # type: ignore[attr-defined]
 
 
 def check_tokenizer(data: TokenizedDocuments, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -217,20 +233,28 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     source: dict[str, Any],
     num_documents: int | None,
+    min_tokens: int,
 ) -> TokensInfo:
     digest, counts = hashlib.sha256(), {"documents": 0, "tokens": 0}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for document in tqdm(documents, "tokenizing", unit="doc", total=num_documents, disable=None):
-            ids = np.array(tokenizer.encode(document.text, verbose=False), dtype=np.int64)
-            _digest_document(digest, TokenDocument(document.name, ids))
-            counts["documents"] += 1
-            counts["tokens"] += len(ids)
-            yield {"name": document.name, "input_ids": ids.astype(np.int32)}
-            if counts["documents"] == num_documents:
-                return
+        with tqdm(desc="tokenizing", unit="doc", total=num_documents, disable=None) as bar:
+            for seen, document in enumerate(documents, start=1):
+                ids = np.array(tokenizer.encode(document.text, verbose=False), dtype=np.int64)
+                if min_tokens:
+                    bar.set_postfix_str(f"of {seen} read", refresh=False)
+                if len(ids) < min_tokens:
+                    continue
+                _digest_document(digest, TokenDocument(document.name, ids))
+                counts["documents"] += 1
+                counts["tokens"] += len(ids)
+                bar.update()
+                yield {"name": document.name, "input_ids": ids.astype(np.int32)}
+                if counts["documents"] == num_documents:
+                    return
         if not counts["documents"]:
-            raise ValueError(f"dataset must hold at least one document, got none from {source}")
+            long = f" of {min_tokens} or more tokens" if min_tokens else ""
+            raise ValueError(f"dataset must hold at least one document{long}, got none from {source}")
 
     columns = datasets.Features({"name": datasets.Value("string"), "input_ids": datasets.List(datasets.Value("int32"))})
     with _quiet_datasets():

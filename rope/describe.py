@@ -42,6 +42,8 @@ class RopeDescription:
     layers_without_rope: tuple[int, ...]
     sliding_window: int | None
     """Tokens that sliding-window layers attend to, where the model has such layers."""
+    reach: int | None
+    """Most tokens that a rescaled layer attends to, where each of them has a sliding window or chunks; else None."""
     local: LocalRope | None
 
     @property
@@ -66,15 +68,17 @@ def describe_rope(model: nn.Module | PreTrainedConfig, original_length: int | No
     without = tuple(i for i in range(config.num_hidden_layers) if not _has_rope(config, kinds, i))
     local = _local_rope(rope, config, kinds)
     apart = (*without, *(local.layers if local else ()))
+    layers = tuple(i for i in range(config.num_hidden_layers) if i not in apart)
     return RopeDescription(
         model_type=config.model_type,
         rope_type=rope.parameters["rope_type"],
         geometry=rope.geometry,
         unscaled_length=rope.parameters.get("original_max_position_embeddings"),
         layout=rope.layout,
-        layers=tuple(i for i in range(config.num_hidden_layers) if i not in apart),
+        layers=layers,
         layers_without_rope=without,
         sliding_window=_sliding_window(config, kinds),
+        reach=_reach(config, {kinds[i] for i in layers}),
         local=local,
     )
 
@@ -124,6 +128,18 @@ def _sliding_window(config: Any, kinds: list[str]) -> int | None:
     window = getattr(config, "sliding_window", None)
     everywhere = getattr(config, "layer_types", None) is None
     return int(window) if window is not None and (everywhere or "sliding_attention" in kinds) else None
+
+
+def _reach(config: Any, kinds: set[str]) -> int | None:
+    """Return the most tokens that layers of these kinds attend to; None if one of them attends to all."""
+    if getattr(config, "layer_types", None) is None:
+        return _sliding_window(config, [])
+    windows = {
+        "sliding_attention": getattr(config, "sliding_window", None),
+        "chunked_attention": getattr(config, "attention_chunk_size", None),
+    }
+    reaches = [windows.get(kind) for kind in kinds]
+    return None if None in reaches else max((int(reach) for reach in reaches if reach), default=None)
 
 
 def _local_rope(rope: PretrainedRope, config: Any, kinds: list[str]) -> LocalRope | None:

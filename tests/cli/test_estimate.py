@@ -11,8 +11,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from longrope.cli.estimate import forward_flops, plan
+from longrope.cli.estimate import plan
 from longrope.cli.main import main
+from longrope.evaluation.cost import forward_flops, model_size
 from longrope.evolution import (
     CmaSettings,
     GradientSettings,
@@ -38,7 +39,7 @@ def test_operations_are_those_that_torch_counts(make_llama: Callable[..., LlamaF
     config: Any = model.config
     causal_half = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * length**2
     norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
-    assert forward_flops(model, length) == counter.get_total_flops() - causal_half + 2 * norms * length
+    assert forward_flops(model_size(model), length) == counter.get_total_flops() - causal_half + 2 * norms * length
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import warnings
+
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from longrope.evaluation import model as model_module
-from longrope.evaluation.model import load_model, pick_attention, pick_dtype
+from longrope.evaluation.model import load_model, pick_attention, pick_device, pick_dtype
 
 
 @pytest.fixture
@@ -73,3 +75,34 @@ def test_dtypes_by_device():
     assert pick_dtype("auto", "mps") == "auto"
     with pytest.raises(ValueError, match="dtype must be auto or a torch dtype"):
         pick_dtype("float17", "cpu")
+
+
+@pytest.fixture
+def card(monkeypatch, tmp_path):
+    """Let an NVIDIA card be here that torch can't use."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(model_module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(model_module, "DRIVER", (str(tmp_path),))
+
+
+@pytest.mark.parametrize(
+    ("built_for", "words"), [(None, "CPU only.*install a CUDA build"), ("12.8", "CUDA 12.8.*update the driver")]
+)
+def test_a_card_that_torch_cannot_use_is_told(card, monkeypatch, built_for, words):
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    with pytest.warns(UserWarning, match=words) as caught:
+        assert pick_device("auto") == "cpu"
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("hidden", ["asked for the CPU", "hidden by the user", "no driver"])
+def test_nothing_is_told_of_a_card_that_is_not_wanted_or_not_there(card, monkeypatch, hidden):
+    if hidden == "hidden by the user":
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if hidden == "no driver":
+        monkeypatch.setattr(model_module, "DRIVER", ("/no/such/driver",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pick_device("cpu" if hidden == "asked for the CPU" else "auto") == "cpu"

@@ -9,6 +9,7 @@ from longrope.evaluation.corpus import Document
 from longrope.evaluation.tokenized import (
     TokenDocument,
     check_vocabulary,
+    count_documents,
     fingerprint,
     leading_special_tokens,
     load_tokenized,
@@ -76,6 +77,16 @@ def test_num_documents_stops_reading_early(tmp_path, texts, tokenizer):
         raise AssertionError("read further than asked")
 
     assert save_tokenized(tmp_path / "data", endless(), tokenizer, SOURCE, num_documents=2).documents == 2
+
+
+def test_short_documents_are_not_stored_and_do_not_count(tmp_path, texts, tokenizer):
+    lengths = sorted(len(tokenizer.encode(text.text)) for text in texts)
+    least = lengths[1]
+    info = save_tokenized(tmp_path / "data", texts, tokenizer, SOURCE, num_documents=2, min_tokens=least)
+    assert info.documents == 2
+    assert [count_documents(tmp_path / "data", length) for length in (0, least, lengths[-1] + 1)] == [2, 2, 0]
+    with pytest.raises(ValueError, match=f"at least one document of {lengths[-1] + 1} or more tokens"):
+        save_tokenized(tmp_path / "none", texts, tokenizer, SOURCE, min_tokens=lengths[-1] + 1)
 
 
 def test_too_few_long_documents_are_counted_in_the_message(tmp_path, texts, tokenizer):

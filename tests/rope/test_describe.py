@@ -8,9 +8,11 @@ import pytest
 import torch
 from transformers import (
     Cohere2Config,
+    Gemma2Config,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     GPTNeoXConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
     Phi3Config,
@@ -97,6 +99,25 @@ def test_layers_without_rope_and_sliding_windows_are_named(
 ) -> None:
     rope = describe_rope(config)
     assert (rope.layers, rope.layers_without_rope, rope.sliding_window) == (layers, without, window)
+
+
+@pytest.mark.parametrize(
+    ("config", "reach"),
+    [
+        (MistralConfig(**TEXT, sliding_window=16), 16),  # v0.1
+        (MistralConfig(**TEXT, sliding_window=None), None),  # v0.2 and later
+        (Phi3Config(**TEXT, sliding_window=20), 20),  # Phi-3-mini-4k
+        (Qwen2Config(**TEXT, sliding_window=16, use_sliding_window=False), None),
+        (Qwen2Config(**TEXT, sliding_window=16, use_sliding_window=True, max_window_layers=1), None),
+        (Gemma2Config(**TEXT, head_dim=8, sliding_window=16), None),  # every other layer
+        (Cohere2Config(**TEXT, sliding_window=16), 16),  # global layers have no RoPE
+        (Llama4TextConfig(**TEXT, head_dim=8, attention_chunk_size=24, num_local_experts=2), 24),
+        (LlamaConfig(**TEXT), None),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_the_reach_is_that_of_the_layers_that_are_rescaled(config: Any, reach: int | None) -> None:
+    assert describe_rope(config).reach == reach
 
 
 def test_partial_rotary_counts_the_rotated_dimensions_only() -> None:

@@ -1,0 +1,65 @@
+"""The scripts of the model families, on a tiny model and without a network."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAMILIES = ("llama2", "llama3", "mistral", "phi3", "qwen3", "smollm2")
+
+
+def run(script: str, home: Path, **environment: object) -> subprocess.CompletedProcess[str]:
+    """Run a script of examples/ in this environment, with nothing in the hub's cache and no network."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MODEL", "DATA", "EVAL_DATA")}
+    inherited |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    inherited |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    variables = {name: str(value) for name, value in environment.items()}
+    command = ["bash", str(ROOT / "examples" / script)]
+    return subprocess.run(command, env=inherited | variables, capture_output=True, text=True, cwd=home, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for index in range(4):
+        (folder / f"{index}.txt").write_text("".join(f"line {i * (index + 2)} of {index}\n" for i in range(40)))
+    return folder
+
+
+def test_every_family_has_its_settings_and_the_three_scripts() -> None:
+    for family in FAMILIES:
+        settings = (ROOT / "examples" / family / "settings.sh").read_text()
+        assert settings.startswith("# "), "the target has to say why"
+        assert re.search(r"^FAMILY_MODEL=[\w.-]+/[\w.-]+$", settings, re.MULTILINE)
+        assert re.search(r"^FAMILY_TARGET_LENGTH=\d+$", settings, re.MULTILINE)
+        for step in ("tokenize", "search", "evaluate"):
+            assert (ROOT / "examples" / family / f"{step}.sh").is_file()
+
+
+@pytest.mark.parametrize("model", ["meta-llama/Meta-Llama-3-8B", "nobody/of-unknown-length", "/no/such/folder"])
+def test_a_model_out_of_reach_is_one_sentence(model: str, tmp_path: Path) -> None:
+    done = run("llama3/search.sh", tmp_path, MODEL=model)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"got {model}" in done.stderr
+    assert model.startswith("/") or "hf auth login" in done.stderr
+
+
+def test_another_model_and_texts_go_the_whole_way(model_folder: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(
+        "strategy: paper\npopulation_size: 6\nnum_iterations: 2\nnum_mutations: 2\nnum_crossovers: 2\nnum_parents: 3\n"
+    )
+    chosen = {"MODEL": model_folder, "DATA": data, "OUTPUT": tmp_path / "run", "SAMPLES": 2}
+    done = run("mistral/search.sh", tmp_path, **chosen, HYPER_PARAMS=tmp_path / "settings.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "evaluation documents: 2 of 64 or more tokens" in done.stdout
+    factors = json.loads((tmp_path / "run" / "factors.json").read_text())
+    assert factors["target_length"] == 64  # twice the model's 32, and not the four times of the family
+    refused = run("mistral/search.sh", tmp_path, **chosen | {"SAMPLES": 4, "OUTPUT": tmp_path / "other"})
+    assert refused.returncode == 2
+    assert "that the search does not see, got 0" in refused.stderr
