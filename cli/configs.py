@@ -16,7 +16,7 @@ class TokenizeConfig:
     """
 
     model: str
-    """Model whose tokenizer is used: local folder or hub id."""
+    """Model whose tokenizer is used: local folder, GGUF file or hub id."""
     save_tokenized: str
     """Folder to write."""
     dataset: str = "emozilla/pg19"
@@ -42,7 +42,7 @@ class SearchConfig:
     """
 
     model: str
-    """Model to extend: local folder or hub id."""
+    """Model to extend: local folder, GGUF file or hub id."""
     tokenized: str
     """Search documents: a folder written by `longrope tokenize`. Never evaluate on the same ones."""
     target_length: int
@@ -126,7 +126,7 @@ class EvaluateConfig:
     """
 
     model: str
-    """Model: local folder or hub id."""
+    """Model: local folder, GGUF file or hub id."""
     tokenized: str
     """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
     out."""
@@ -224,7 +224,7 @@ class SweepConfig:
     """
 
     model: str
-    """Model: local folder or hub id."""
+    """Model: local folder, GGUF file or hub id."""
     tokenized: str
     """Tuning documents: a folder written by `longrope tokenize`, such as the search split. Never those of the
     evaluation."""
@@ -282,7 +282,7 @@ class ExportConfig:
     """
 
     model: str
-    """Model the factors belong to: local folder or hub id; for gguf an existing GGUF file."""
+    """Model the factors belong to: local folder or hub id; for the format gguf an existing GGUF file."""
     factors: str
     """Factor file, run folder, or published:NAME."""
     output_dir: str
@@ -311,7 +311,7 @@ class DoctorConfig:
     """
 
     model: str | None = None
-    """Model to look at and to run the canary on: local folder or hub id."""
+    """Model to look at and to run the canary on: local folder, GGUF file or hub id."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     device: str = "auto"

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
+from ..evaluation.model import read_config
 from ..evolution import (
     Evaluation,
     Gradient,
@@ -98,10 +99,7 @@ def print_estimate(
     """
     if not 0 < config.sustained_tflops < float("inf"):
         raise ValueError(f"sustained_tflops must be finite and above 0, got {config.sustained_tflops}; an H200: 400")
-    try:
-        model_config = AutoConfig.from_pretrained(config.model)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model must be a folder or hub id with a config.json, got {config.model}: {error}") from error
+    model_config = read_config(config.model)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config)
     geometry = rope_geometry(model, config.original_length)

@@ -2,19 +2,15 @@
 
 from itertools import islice
 
-from transformers import AutoTokenizer
-
 from ..evaluation.corpus import read_documents
+from ..evaluation.model import read_tokenizer
 from ..evaluation.tokenized import save_tokenized
 from .configs import TokenizeConfig
 
 
 def run(config: TokenizeConfig) -> None:
     """Tokenize a dataset with a model's tokenizer and store it."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model must be a folder or hub id with a tokenizer, got {config.model}: {error}") from error
+    tokenizer = read_tokenizer(config.model)
     documents = read_documents(config.dataset, config.split, config.feature, config.subset)
     documents = (document for document in documents if len(document.text) >= config.min_chars)
     source = {"dataset": config.dataset, "split": config.split, "subset": config.subset, "min_chars": config.min_chars}

@@ -1,6 +1,7 @@
 """Load a causal language model and its tokenizer: device, dtype and attention kernel in one place."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -16,6 +17,8 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from .checkpoint import find_checkpoint, refuse_quantised
+
 logging.disable_progress_bar()  # of loading weights: it would tear our own bars
 EAGER_ONLY = {"gemma2"}  # Transformers 5.23 refuses sdpa for it
 
@@ -29,7 +32,7 @@ def load_model(
     frequencies, which damages long positions.
 
     Args:
-        model: local folder or hub id.
+        model: local folder, GGUF file (its weights are unpacked to the dtype), or hub id.
         dtype: `auto` (bfloat16 on CUDA, float32 on CPU, else the checkpoint's) or a torch dtype's name.
         device: `auto` (the best there is), a torch device, or `auto-shard` to spread the layers over all devices.
         attn_implementation: `auto` (flash_attention_2 if it can run here, else sdpa) or a name Transformers knows.
@@ -37,39 +40,55 @@ def load_model(
     Raises:
         ValueError: the model can't be found or read, or the dtype is unknown.
     """
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-        raise ValueError(f"model must be a folder that exists or a hub id, got {model}; no such folder")
+    checkpoint = find_checkpoint(model)
     placed = pick_device(device)
     chosen = pick_dtype(dtype, placed)
-    source = str(Path(model).expanduser()) if model.startswith("~") else model
-    try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+    config = read_config(model)
+    refuse_quantised(model, config)
+    tokenizer = read_tokenizer(model)
+    with _in_one_sentence(model):
         loaded = AutoModelForCausalLM.from_pretrained(
-            source,
+            checkpoint.source,
             dtype=chosen,
             attn_implementation=pick_attention(attn_implementation, config.model_type, dtype, placed),
             device_map="auto" if device == "auto-shard" else None,
+            **checkpoint.options,
+            **checkpoint.weight_options,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
     if device != "auto-shard":
         loaded.to(placed)  # type: ignore[arg-type]
     return loaded.eval(), tokenizer
 
 
 def read_config(model: str) -> PreTrainedConfig:
-    """Read the config of a local folder or hub id.
+    """Read the config of a local folder, GGUF file or hub id.
 
     Raises:
         ValueError: there is none.
     """
+    checkpoint = find_checkpoint(model)
+    with _in_one_sentence(model):
+        return AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options)
+
+
+def read_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a local folder, GGUF file or hub id.
+
+    Raises:
+        ValueError: there is none.
+    """
+    checkpoint = find_checkpoint(model)
+    with _in_one_sentence(model):
+        return AutoTokenizer.from_pretrained(checkpoint.source, **checkpoint.options)
+
+
+@contextmanager
+def _in_one_sentence(model: str) -> Iterator[None]:
     try:
-        return AutoConfig.from_pretrained(str(Path(model).expanduser()))
-    except (OSError, ValueError) as error:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a folder with config.json or a hub id, got {model}: {reason}") from error
+        raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
 
 
 def pick_device(device: str) -> str:
