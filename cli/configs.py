@@ -16,7 +16,7 @@ class TokenizeConfig:
     """
 
     model: str
-    """Model whose tokenizer is used: local folder or hub id."""
+    """Model whose tokenizer is used: local folder, GGUF file or hub id."""
     save_tokenized: str
     """Folder to write."""
     dataset: str = "emozilla/pg19"
@@ -44,7 +44,7 @@ class SearchConfig:
     """
 
     model: str
-    """Model to extend: local folder or hub id."""
+    """Model to extend: local folder, GGUF file or hub id."""
     tokenized: str
     """Search documents: a folder written by `longrope tokenize`. Never evaluate on the same ones."""
     target_length: int
@@ -135,7 +135,7 @@ class EvaluateConfig:
     """
 
     model: str
-    """Model: local folder or hub id."""
+    """Model: local folder, GGUF file or hub id."""
     lengths: tuple[int, ...]
     """Context lengths, in tokens; a task leaves out those it has no room in."""
     tokenized: str | None = None
@@ -237,7 +237,7 @@ class SweepConfig:
     """
 
     model: str
-    """Model: local folder or hub id."""
+    """Model: local folder, GGUF file or hub id."""
     tokenized: str
     """Tuning documents: a folder written by `longrope tokenize`, such as the search split. Never those of the
     evaluation."""
@@ -295,7 +295,7 @@ class ExportConfig:
     """
 
     model: str
-    """Model the factors belong to: local folder or hub id; for gguf an existing GGUF file."""
+    """Model the factors belong to: local folder or hub id; for the format gguf an existing GGUF file."""
     factors: str
     """Factors: a file (.json, or the official .csv), a run or model folder, published:NAME, or hf://OWNER/NAME."""
     output_dir: str
@@ -329,7 +329,7 @@ class DoctorConfig:
     """
 
     model: str | None = None
-    """Model to look at and to run the canary on: local folder or hub id."""
+    """Model to look at and to run the canary on: local folder, GGUF file or hub id."""
     original_length: int | None = None
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     plan: bool = False

@@ -86,9 +86,9 @@ def _dtype(config: DoctorConfig, device: str) -> str:
 
 
 def _has_weights(model: str) -> bool:
-    """Whether there are weights to load; a hub id is taken to have them."""
+    """Whether there are weights to load; a hub id is taken to have them, and a GGUF file has them."""
     folder = Path(model).expanduser()
-    return not folder.exists() or any(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    return not folder.is_dir() or any(path for pattern in WEIGHTS for path in folder.glob(pattern))
 
 
 def _print(facts: dict[str, str]) -> None:

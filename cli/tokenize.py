@@ -1,7 +1,7 @@
 """`longrope tokenize`: documents in, token ids with a fingerprint out."""
 
 from ..evaluation.corpus import read_documents
-from ..evaluation.model import load_tokenizer
+from ..evaluation.model import read_tokenizer
 from ..evaluation.tokenized import save_tokenized
 from .configs import TokenizeConfig
 
@@ -10,7 +10,7 @@ def run(config: TokenizeConfig) -> None:
     """Tokenize a dataset with a model's tokenizer and store it."""
     if config.num_documents is not None and config.num_documents < 1:
         raise ValueError(f"num_documents must be at least 1, got {config.num_documents}; leave it out for all")
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = read_tokenizer(config.model)
     documents = read_documents(config.dataset, config.split, config.feature, config.subset)
     documents = (document for document in documents if len(document.text) >= config.min_chars)
     source = {name: getattr(config, name) for name in ("dataset", "split", "subset", "min_chars", "min_tokens")}

@@ -66,8 +66,8 @@ def document_score(nats: torch.Tensor) -> DocumentScore:
 
 
 def _nats(model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    logits = _logits(model, hidden)
-    return functional.cross_entropy(logits.transpose(1, 2), targets.to(logits.device), reduction="none")
+    logits = _logits(model, hidden).flatten(0, 1)  # classes last: no copy of all logits
+    return functional.cross_entropy(logits, targets.flatten().to(logits.device), reduction="none").view_as(targets)
 
 
 def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
@@ -75,8 +75,10 @@ def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     head = model.get_output_embeddings()
     assert head is not None, "a causal language model has output embeddings"
     logits = head(hidden).float()
-    logits = logits * getattr(config, "logit_scale", 1.0)  # Cohere
-    logits = logits / getattr(config, "logits_scaling", 1.0)  # Granite
+    if (factor := getattr(config, "logit_scale", 1.0)) != 1:  # Cohere
+        logits = logits * factor
+    if (divisor := getattr(config, "logits_scaling", 1.0)) != 1:  # Granite
+        logits = logits / divisor
     if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2 and 3
         logits = cap * torch.tanh(logits / cap)
     return logits

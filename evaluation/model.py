@@ -3,8 +3,10 @@
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +21,7 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from .hub import locate_model
+from .checkpoint import find_checkpoint, refuse_quantised
 
 logging.disable_progress_bar()  # of loading weights: it would tear our own bars
 EAGER_ONLY = {"gemma2"}  # Transformers 5.23 refuses sdpa for it
@@ -36,7 +38,7 @@ def load_model(
     frequencies, which damages long positions.
 
     Args:
-        model: local folder or hub id.
+        model: local folder, GGUF file (its weights are unpacked to the dtype), or hub id.
         dtype: `auto` (bfloat16 on CUDA, float32 on CPU, else the checkpoint's) or a torch dtype's name.
         device: `auto` (the best there is), a torch device, or `auto-shard` to spread the layers over all devices.
         attn_implementation: `auto` (flash_attention_2 if it can run here, else sdpa) or a name Transformers knows.
@@ -44,51 +46,55 @@ def load_model(
     Raises:
         ValueError: the model can't be found or read, or the dtype is unknown.
     """
+    checkpoint = find_checkpoint(model)
     placed = pick_device(device)
     chosen = pick_dtype(dtype, placed)
-    source = locate_model(model)
-    try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+    config = read_config(model)
+    refuse_quantised(model, config)
+    tokenizer = read_tokenizer(model)
+    with _in_one_sentence(model):
         loaded = AutoModelForCausalLM.from_pretrained(
-            source,
+            checkpoint.source,
             dtype=chosen,
             attn_implementation=pick_attention(attn_implementation, config.model_type, dtype, placed),
             device_map="auto" if device == "auto-shard" else None,
+            **checkpoint.options,
+            **checkpoint.weight_options,
         )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
     if device != "auto-shard":
         loaded.to(placed)  # type: ignore[arg-type]
     return loaded.eval(), tokenizer
 
 
 def read_config(model: str) -> PreTrainedConfig:
-    """Read the config of a local folder or hub id.
+    """Read the config of a local folder, GGUF file or hub id.
 
     Raises:
         ValueError: there is none.
     """
-    return _read(AutoConfig, model, "config.json")
+    checkpoint = find_checkpoint(model)
+    with _in_one_sentence(model):
+        return AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options)
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a local folder or hub id.
+def read_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a local folder, GGUF file or hub id.
 
     Raises:
         ValueError: there is none.
     """
-    return _read(AutoTokenizer, model, "tokenizer")
+    checkpoint = find_checkpoint(model)
+    with _in_one_sentence(model):
+        return AutoTokenizer.from_pretrained(checkpoint.source, **checkpoint.options)
 
 
-def _read(kind: Any, model: str, what: str) -> Any:
-    source = locate_model(model)
+@contextmanager
+def _in_one_sentence(model: str) -> Iterator[None]:
     try:
-        return kind.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"model must be a folder or hub id with a {what}, got {model}: {reason}") from error
+        raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
 
 
 def pick_device(device: str) -> str:

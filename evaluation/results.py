@@ -105,11 +105,11 @@ def git_commit() -> str | None:
 
 def model_fingerprint(model: PreTrainedModel | PreTrainedConfig, model_id: str) -> dict[str, str | None]:
     """Return the sha256 over weights and config of a local model, or the revision of a hub model (or its config)."""
-    folder = Path(model_id).expanduser()
-    if not folder.is_dir():
+    place = Path(model_id).expanduser()
+    if not place.exists():
         return {"revision": getattr(getattr(model, "config", model), "_commit_hash", None)}
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+    for path in [place] if place.is_file() else sorted(path for pattern in WEIGHTS for path in place.glob(pattern)):
         with path.open("rb") as file:
             digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return {"sha256": digest.hexdigest()}

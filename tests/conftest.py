@@ -66,3 +66,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_llama(vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def gguf_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a GGUF file of the same model and tokenizer."""
+    pytest.importorskip("gguf", reason="GGUF needs the package: pip install gguf")
+    from .rope.export.llama_gguf import write_llama
+
+    tokenizer = byte_tokenizer()
+    model = tiny_llama(vocab_size=len(tokenizer))
+    return write_llama(model, tmp_path_factory.mktemp("gguf") / "tiny.gguf", tokenizer=tokenizer)

@@ -34,6 +34,12 @@ def find_source(source: Path | str, weights: Weights) -> Path:
     if weights not in get_args(Weights):
         raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}, got {weights!r}")
     folder = Path(source)
+    if folder.suffix == ".gguf":
+        raise ValueError(
+            f"source must be a model folder or a hub id, got {source}; a GGUF file takes factors by --format gguf "
+            "(export_gguf), and AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(...) "
+            "makes a folder of it"
+        )
     if not folder.is_dir():
         folder = _download(str(source), weights)
     if not (folder / "config.json").is_file():

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from longrope.evaluation import hub
-from longrope.evaluation.model import load_model, load_tokenizer, read_config
+from longrope.evaluation.model import load_model, read_config, read_tokenizer
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 
@@ -39,7 +39,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch):
     return with_error
 
 
-@pytest.mark.parametrize("use", [load_model, read_config, load_tokenizer])
+@pytest.mark.parametrize("use", [load_model, read_config, read_tokenizer])
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -1,5 +1,6 @@
-"""A minimal converter of a Transformers Llama to a float32 GGUF without vocabulary, laid out as by llama.cpp's own."""
+"""A minimal converter of a Transformers Llama to a float32 GGUF, laid out as by llama.cpp's own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,32 @@ def gguf_tensors(model: Any) -> dict[str, np.ndarray]:
     return {name: tensor.float().contiguous().numpy() for name, tensor in tensors.items()}
 
 
-def write_llama(model: Any, path: Path, architecture: str = "llama", **tensors: np.ndarray) -> Path:
-    """Write the model and further tensors, given by name without `.weight`."""
+def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any) -> None:
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    kinds = [
+        gguf.TokenType.CONTROL if token in tokenizer.all_special_tokens else gguf.TokenType.NORMAL for token in tokens
+    ]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_scores([0.0] * len(tokens))  # in place of merges, of which there are none
+    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_unk_token_id):
+        add(tokenizer.bos_token_id)
+    writer.add_add_bos_token(True)
+
+
+def write_llama(
+    model: Any,
+    path: Path,
+    architecture: str = "llama",
+    tokenizer: Any = None,
+    kinds: Mapping[str, gguf.GGMLQuantizationType] | None = None,
+    **tensors: np.ndarray,
+) -> Path:
+    """Write the model, a byte-level tokenizer if there is one, and further tensors, given by name without `.weight`.
+
+    Tensors named in `kinds` are quantised.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")
@@ -60,9 +85,14 @@ def write_llama(model: Any, path: Path, architecture: str = "llama", **tensors: 
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("no_vocab")
+    if tokenizer is None:
+        writer.add_tokenizer_model("no_vocab")
+    else:
+        add_tokenizer(writer, tokenizer)
     for name, tensor in {**gguf_tensors(model), **{f"{n}.weight": t for n, t in tensors.items()}}.items():
-        writer.add_tensor(name, np.ascontiguousarray(tensor, dtype=np.float32))
+        values = np.ascontiguousarray(tensor, dtype=np.float32)
+        kind = (kinds or {}).get(name)
+        writer.add_tensor(name, values if kind is None else gguf.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

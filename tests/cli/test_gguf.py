@@ -1,0 +1,54 @@
+"""Every command that takes a model takes a GGUF file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from longrope.cli.main import main
+from longrope.evaluation.results import model_fingerprint, read_results
+
+
+@pytest.fixture(scope="module")
+def tokens(gguf_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
+        (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(30)))
+    command = ["tokenize", "--model", gguf_model, "--dataset", folder, "--save-tokenized", folder / "tokens"]
+    assert main([str(part) for part in command]) == 0
+    return folder / "tokens"
+
+
+def test_search_and_evaluate_run_on_a_gguf_and_name_it(gguf_model: Path, tokens: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    common = ["--model", str(gguf_model), "--tokenized", str(tokens)]
+    search = [*common, "--target-length", "64", "--samples", "2", "--hyper-params", "gradient"]
+    search += ["--max-scored-tokens", "4000", "--output-dir", str(tmp_path / "run"), "--trackers", "none"]
+    assert main(["search", *search, "--estimate"]) == 0
+    assert main(["search", *search]) == 0
+    evaluate = [*common, "--factors", str(tmp_path / "run"), "--methods", "none", "yarn", "--lengths", "64"]
+    evaluate += ["--samples", "2", "--tasks", "perplexity", "--output-dir", str(tmp_path / "run")]
+    assert main(["evaluate", *evaluate]) == 0
+    results = read_results(tmp_path / "run" / "results.json")
+    digest = model_fingerprint(AutoModelForCausalLM.from_pretrained, str(gguf_model))["sha256"]  # type: ignore[arg-type]
+    assert results.provenance["model"] == {"id": str(gguf_model), "sha256": digest}
+    factors = json.loads((tmp_path / "run" / "factors.json").read_text())
+    assert factors["provenance"]["model"]["sha256"] == digest
+
+
+def test_doctor_runs_the_canary_on_the_weights_of_a_gguf(gguf_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--model", str(gguf_model), "--device", "cpu"]) == 0
+    assert "passed on the model" in capsys.readouterr().out
+
+
+def test_a_folder_is_not_exported_from_a_gguf_but_the_remedy_named(
+    gguf_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factors = tmp_path / "factors.csv"
+    factors.write_text("2.0\n" * 8)
+    command = ["export", "--model", str(gguf_model), "--factors", str(factors), "--target-length", "64"]
+    assert main([*command, "--output-dir", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "--format gguf" in error and "save_pretrained" in error
+    assert not (tmp_path / "out").exists()
