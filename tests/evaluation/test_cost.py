@@ -56,11 +56,17 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
+
+
+def changed(**changes: int) -> dict[str, Any]:
+    return {**SIZES, **changes}
+
+
 MODELS: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**SIZES),
-    "narrow": LlamaConfig(**SIZES | {"intermediate_size": 16}),
-    "vocabulary": LlamaConfig(**SIZES | {"vocab_size": 1500}),
-    "deep": LlamaConfig(**SIZES | {"num_hidden_layers": 10}),
+    "narrow": LlamaConfig(**changed(intermediate_size=16)),
+    "vocabulary": LlamaConfig(**changed(vocab_size=1500)),
+    "deep": LlamaConfig(**changed(num_hidden_layers=10)),
     "mistral": MistralConfig(**SIZES, sliding_window=None),
     "qwen3": Qwen3Config(**SIZES),
     "phi3": Phi3Config(**{name: value for name, value in SIZES.items() if name != "head_dim"}),
