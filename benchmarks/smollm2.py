@@ -49,7 +49,7 @@ class Search:
     def read(cls, folder: Path) -> "Search":
         """Read a finished search."""
         factors = load_factors(folder / "factors.json")
-        rows, _ = read_history(folder / "history.jsonl")
+        rows = read_history(folder / "history.jsonl").rows
         loss, winner, windows = _winner(rows)
         best_seed = best_seed_on(rows, windows)
         return cls(

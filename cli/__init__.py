@@ -1,1 +1,1 @@
-"""WHERE the rooms meet: one file per command, options as typed dataclasses."""
+"""One file per command, options as typed dataclasses."""

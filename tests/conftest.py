@@ -1,4 +1,4 @@
-"""A tiny random Llama and a byte-level tokenizer for every room's tests: nothing is downloaded."""
+"""A tiny random Llama and a byte-level tokenizer for every package's tests: nothing is downloaded."""
 
 from collections.abc import Callable
 from pathlib import Path

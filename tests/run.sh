@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source examples/setup.sh
 ruff check .
 ruff format --check .
-mkdir -p build/types/longrope # the rooms under the name they are imported by, for the type checker
-for room in rope evolution evaluation cli hyperparams; do ln -sfn "$PWD/$room" build/types/longrope/$room; done
+mkdir -p build/types/longrope # the packages under the name they are imported by, for the type checker
+for package in rope evolution evaluation cli hyperparams; do ln -sfn "$PWD/$package" build/types/longrope/$package; done
 pyright
 python -m pytest "$@"

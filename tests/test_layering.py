@@ -1,4 +1,4 @@
-"""Data flows one way: which room may import which, read from the source."""
+"""Data flows one way: which package may import which, read from the source."""
 
 import ast
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"rope": set(), "evaluation": {"rope"}, "evolution": {"rope"}, "cli": {"rope", "evolution", "evaluation"}}
-FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+PACKAGES = {"rope": set(), "evaluation": {"rope"}, "evolution": {"rope"}, "cli": {"rope", "evolution", "evaluation"}}
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def imported(path: Path) -> set[str]:
-    """Return the top-level packages and the rooms (as `longrope.X`) that a file imports."""
+    """Return the top-level packages and the packages (as `longrope.X`) that a file imports."""
     package = path.relative_to(ROOT).parts[:-1]
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -27,10 +27,10 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0]
-    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("longrope.")}
-    assert rooms - {room, "hyperparams"} <= ROOMS[room]
+def test_a_package_imports_only_the_rooms_below_it(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    packages = {name.split(".")[1] for name in imported(path) if name.startswith("longrope.")}
+    assert packages - {package, "hyperparams"} <= PACKAGES[package]
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if "evolution" in p.parts], ids=lambda p: p.name)
@@ -38,13 +38,13 @@ def test_the_search_engine_needs_no_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in imported(path)} & {"torch", "transformers"}
 
 
-def test_rooms_import_each_other_relatively() -> None:
+def test_packages_import_each_other_relatively() -> None:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             roots = {name.split(".")[0] for name in names}
-            assert not roots & {*ROOMS, "longrope"}, f"{path.relative_to(ROOT)} imports {roots}"
+            assert not roots & {*PACKAGES, "longrope"}, f"{path.relative_to(ROOT)} imports {roots}"
 
 
 def test_the_factors_load_without_torch() -> None:

@@ -10,15 +10,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_the_package_list_equals_the_tree() -> None:
-    rooms = PROJECT["tool"]["setuptools"]["package-dir"].values()
-    folders = {path.parent.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    packages = PROJECT["tool"]["setuptools"]["package-dir"].values()
+    folders = {path.parent.relative_to(ROOT) for package in packages for path in (ROOT / package).rglob("__init__.py")}
     found = {"longrope." + ".".join(folder.parts) for folder in folders}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
 
 
-def test_every_room_is_typed() -> None:
-    for room in PROJECT["tool"]["setuptools"]["package-dir"].values():
-        assert (ROOT / room / "py.typed").exists(), room
+def test_every_package_is_typed() -> None:
+    for package in PROJECT["tool"]["setuptools"]["package-dir"].values():
+        assert (ROOT / package / "py.typed").exists(), package
 
 
 def test_presets_are_found_as_package_data() -> None:
@@ -42,8 +42,10 @@ def test_the_lock_pins_every_dependency() -> None:
 
 def test_hints_name_packages_that_pip_finds() -> None:
     """`longrope` is on no index: an extra of it can't be installed by name."""
-    rooms = (*PROJECT["tool"]["setuptools"]["package-dir"].values(), "examples", "tests", "benchmarks")
-    sources = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh", ".j2")]
+    packages = (*PROJECT["tool"]["setuptools"]["package-dir"].values(), "examples", "tests", "benchmarks")
+    sources = [
+        path for package in packages for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sh", ".j2")
+    ]
     texts = {path: path.read_text() for path in [*sources, *ROOT.glob("*.md")]}
     assert len(texts) > 100
     assert [str(path) for path, text in texts.items() if "longrope" + "[" in text] == []

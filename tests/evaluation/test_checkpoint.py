@@ -123,4 +123,4 @@ def test_quantised_weights_are_refused_by_name(model_folder: Path, tmp_path: Pat
 
 def test_formats_that_transformers_unpacks_itself_are_left_to_it() -> None:
     refuse_quantised("m", LlamaConfig())
-    refuse_quantised("m", LlamaConfig(quantization_config={"quant_method": "mxfp4"}))
+    refuse_quantised("m", LlamaConfig.from_dict({"quantization_config": {"quant_method": "mxfp4"}}))

@@ -1,3 +1,4 @@
+import copy
 import json
 import subprocess
 import sys
@@ -138,10 +139,10 @@ def test_fingerprint_changes_with_text_name_window_and_tokenizer(tmp_path, texts
     loaded = load_tokenized(tmp_path / "data", 100, 2)
     assert len({loaded.fingerprint(), loaded.fingerprint(100), loaded.fingerprint(99)}) == 3
 
-    before = tokenizer_fingerprint(tokenizer)
-    tokenizer.add_tokens(["import"])
-    assert tokenizer_fingerprint(tokenizer) != before
-    save_tokenized(tmp_path / "other", texts, tokenizer, SOURCE)
+    other = copy.deepcopy(tokenizer)  # that of the session is for all tests
+    other.add_tokens(["import"])
+    assert tokenizer_fingerprint(other) != tokenizer_fingerprint(tokenizer)
+    save_tokenized(tmp_path / "other", texts, other, SOURCE)
     assert read_info(tmp_path / "other").fingerprint != read_info(tmp_path / "data").fingerprint
 
 

@@ -17,13 +17,13 @@ LENGTHS = (512, 1024, 2048, 3072, 4096, 6144, 8192, 12288)
 NEW_TOKENS = {"niah": 128, "vt": 30, "cwe": 120, "fwe": 50, "qa": 32}
 
 RECORDED = {
-    "ruler_niah_single_3": "3080c1d07d61",
-    "ruler_niah_multikey_2": "22a4fd552c6e",
-    "ruler_vt": "fdb25fcb10af",
-    "ruler_cwe": "de6e4c6754e7",
-    "ruler_fwe": "48c19856e093",
-    "ruler_qa_1": "86216c36a268",
-    "ruler_qa_2": "becaca02220e",
+    "ruler_niah_single_3": "d6cfbcea6c2e",
+    "ruler_niah_multikey_2": "0b757e93aace",
+    "ruler_vt": "86147e01271a",
+    "ruler_cwe": "5648257bf79e",
+    "ruler_fwe": "cf2e3b007289",
+    "ruler_qa_1": "60ce5a9ec569",
+    "ruler_qa_2": "6db27948c1b7",
 }
 """First four digits of the prompt hashes of three samples at 2048 tokens."""
 
