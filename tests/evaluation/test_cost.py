@@ -89,7 +89,8 @@ def peak_of(model: Any, kind: str, rows: int) -> int:
                 torch.autograd.grad(differentiable_token_nats(model, ids).double().sum(), changes)
         else:
             installation.set([factors] * rows)
-            token_nats(model, ids) if kind == "forward" else greedy(model, ids, 2)
+            with torch.no_grad():  # inference mode hides what is alive inside an operation of several
+                token_nats.__wrapped__(model, ids) if kind == "forward" else greedy(model, ids, 2)
     return live.peak
 
 

@@ -175,10 +175,10 @@ def test_the_best_reference_counts():
 
 
 @pytest.mark.parametrize("metric", [metrics.F1_ZH, metrics.ROUGE_L, metrics.ROUGE_L_ZH], ids=lambda m: m.rule)
-def test_a_missing_package_names_the_extra(monkeypatch, metric):
+def test_a_missing_package_is_named(monkeypatch, metric):
     for package in metric.packages:
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=r'got none installed; pip install "longrope\[longbench\]"'):
+    with pytest.raises(ValueError, match="got none installed; pip install (jieba|rouge)"):
         metric.check_packages()
     with pytest.raises(ValueError, match=r"longrope\[longbench\]"):
         metric.best("a", ["a"])

@@ -212,9 +212,7 @@ def test_a_full_disk_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_missing_package_is_named_with_its_extra(
-    llama: LlamaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named(llama: LlamaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ImportError, match=r'pip install "longrope\[gguf\]"'):
+    with pytest.raises(ImportError, match="pip install gguf"):
         export_gguf(tmp_path / "base.gguf", make_factors(llama), tmp_path / "out.gguf")
