@@ -180,5 +180,5 @@ def test_a_missing_package_is_named(monkeypatch, metric):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match="got none installed; pip install (jieba|rouge)"):
         metric.check_packages()
-    with pytest.raises(ValueError, match=r"longrope\[longbench\]"):
+    with pytest.raises(ValueError, match="pip install (jieba|rouge)"):
         metric.best("a", ["a"])
