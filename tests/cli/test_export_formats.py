@@ -67,7 +67,7 @@ def test_phi3_with_another_attention_factor_warns_of_version_4(
         "pad_token_id": 0,
     }
     sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
-    config = CONFIG_MAPPING["phi3"](**sizes, **{"original_max_position_embeddings": 32})
+    config = CONFIG_MAPPING["phi3"].from_dict(sizes | {"original_max_position_embeddings": 32})
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "phi3")
     assert export(tmp_path / "phi3", tmp_path, factors()) == 0
     assert "warning: Transformers 4 refuses to load Phi-3 with attention factor 1.3" in capsys.readouterr().out
