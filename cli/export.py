@@ -38,8 +38,8 @@ def run(config: ExportConfig) -> None:
     output = Path(config.output_dir)
     if config.format == "gguf" and config.short_factors:
         raise ValueError(
-            f"short_factors must be left out for the format gguf, got {config.short_factors}; its factors hold at every "
-            "length"
+            f"short_factors must be left out for the format gguf, got {config.short_factors}; the file gets one set of "
+            "factors, for every length"
         )
     if config.format == "gguf" and Path(config.model).is_file():
         export_gguf(config.model, load_factors(config.factors), output)

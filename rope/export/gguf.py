@@ -60,12 +60,12 @@ def export_gguf(
     output = Path(output)
     if output.exists():
         raise ValueError(f"output must be a new file, got {output}, which exists; choose another name")
-    if Path(source).is_file():
+    if Path(source).suffix == ".gguf" or Path(source).is_file():
         _put_factors(gguf, Path(source), factors, output)
         return output
+    final_inv_freq(find_rope(skeleton(find_source(source, "none"))).geometry, factors)
     command = find_converter(converter)
     folder = find_source(source, "copy")
-    final_inv_freq(find_rope(skeleton(folder)).geometry, factors)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         file = Path(temporary) / "model.gguf"
@@ -79,7 +79,7 @@ def export_gguf(
 def _read(gguf: Any, file: Path) -> Any:
     try:
         return gguf.GGUFReader(file)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"source must be a GGUF file or a model folder, got {file}: {error}") from error
 
 

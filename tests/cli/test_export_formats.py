@@ -45,6 +45,14 @@ def test_a_model_folder_becomes_a_gguf_in_one_step(model_folder: Path, tmp_path:
     np.testing.assert_allclose(tensors["rope_factors_long.weight"], factors().lambdas, rtol=3e-7)
 
 
+def test_short_factors_are_not_ignored_but_refused(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ("--format", "gguf", "--short-factors", tmp_path / "factors.json")
+    assert export(model_folder, tmp_path, factors(), *short) == 2
+    assert "short_factors must be left out for the format gguf" in capsys.readouterr().err
+
+
 def test_without_a_converter_it_says_where_one_is(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from longrope.rope.export.converter import find_converter
 
 from .conftest import make_factors
 
-pytest.importorskip("gguf", reason='GGUF export needs the extra: pip install "longrope[gguf]"')
+pytest.importorskip("gguf", reason="GGUF export needs a package: pip install gguf")
 Save = Callable[..., tuple[Path, nn.Module]]
 
 CONVERTER = """\

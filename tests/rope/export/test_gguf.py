@@ -175,6 +175,8 @@ def test_factors_that_do_not_fit_are_refused(
 
 def test_files_that_can_not_be_used_are_refused(llama: LlamaForCausalLM, tmp_path: Path) -> None:
     source, factors = write(llama, tmp_path / "base.gguf"), make_factors(llama)
+    with pytest.raises(ValueError, match="source must be a GGUF file or a model folder, got .*nowhere.gguf"):
+        export_gguf(tmp_path / "nowhere.gguf", factors, tmp_path / "out.gguf")
     before = source.read_bytes()
     with pytest.raises(ValueError, match="output must be a new file"):
         export_gguf(source, factors, source)
@@ -214,5 +216,5 @@ def test_a_missing_package_is_named_with_its_extra(
     llama: LlamaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ImportError, match=r'pip install "longrope\[gguf\]"'):
+    with pytest.raises(ImportError, match="pip install gguf"):
         export_gguf(tmp_path / "base.gguf", make_factors(llama), tmp_path / "out.gguf")
