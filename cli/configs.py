@@ -295,7 +295,7 @@ class ExportConfig:
     """
 
     model: str
-    """Model the factors belong to: local folder or hub id; for the format gguf an existing GGUF file."""
+    """Model the factors belong to: local folder or hub id; for the format gguf also an existing GGUF file."""
     factors: str
     """Factors: a file (.json, or the official .csv), a run or model folder, published:NAME, or hf://OWNER/NAME."""
     output_dir: str
@@ -315,6 +315,10 @@ class ExportConfig:
     """Documents to score again without start tokens, which no export format can express."""
     samples: int | None = None
     """Documents of that score (default: 5, or all there are if they are fewer, at least 2)."""
+    outtype: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto"
+    """For gguf: type of the weights (auto: 16 bits)."""
+    converter: str | None = None
+    """For gguf: checkout of llama.cpp, or its convert_hf_to_gguf.py (default: LLAMA_CPP, else found on PATH)."""
 
 
 @dataclass(frozen=True)

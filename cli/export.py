@@ -13,6 +13,7 @@ from ..evaluation.tokenized import check_tokenizer
 from ..rope import RescaleFactors, RopeGeometry, install, load_factors
 from ..rope.describe import describe_rope
 from ..rope.export import export_hf
+from ..rope.export.engines import departure
 from ..rope.export.gguf import export_gguf
 from ..rope.export.model_card import model_card
 from ..rope.export.serving import sglang_command, vllm_command
@@ -35,7 +36,12 @@ class Rescored(NamedTuple):
 def run(config: ExportConfig) -> None:
     """Write the export and say what it is and how to load it."""
     output = Path(config.output_dir)
-    if config.format == "gguf":
+    if config.format == "gguf" and config.short_factors:
+        raise ValueError(
+            f"short_factors must be left out for the format gguf, got {config.short_factors}; the file gets one set of "
+            "factors, for every length"
+        )
+    if config.format == "gguf" and Path(config.model).is_file():
         export_gguf(config.model, load_factors(config.factors), output)
         print(f"saved: {output}, for llama.cpp")
         return
@@ -45,11 +51,17 @@ def run(config: ExportConfig) -> None:
     notes = [_explain(one, _rescore(config, one)) for one in (found, short) if one and one.start_tokens]
     for note in notes:
         print(note)
-    tables = [_tables(read_results(config.results))] if config.results else []
     factors = found.without_start_tokens()
+    if config.format == "gguf":
+        export_gguf(config.model, factors, output, config.outtype, config.converter)
+        print(f"saved: {output}, for llama.cpp")
+        return
+    tables = [_tables(read_results(config.results))] if config.results else []
     card = model_card(factors, config.model, "".join(f"{text}\n" for text in [*tables, *notes]) or None)
     export_hf(config.model, factors, output, config.weights, short and short.without_start_tokens(), card)
     print(f"saved: {output}, load it with AutoModelForCausalLM.from_pretrained({str(output)!r})")
+    if warning := departure("transformers4", read_config(config.model).model_type, factors):
+        print(f"warning: {warning}")
     if config.format in COMMANDS:
         serving = COMMANDS[config.format](output, factors, config.model if config.weights == "none" else None)
         print(serving.command + (f"\nwarning: {serving.warning}" if serving.warning else ""))

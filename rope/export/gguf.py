@@ -15,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..factors import RescaleFactors
+from ..families import find_rope
 from ..frequencies import RopeGeometry, inverse_frequencies
+from .config import skeleton
+from .converter import Outtype, convert, find_converter
+from .folder import find_source
 from .static import check_static, final_inv_freq
 
 HONOURING = ("llama", "mistral3", "granite", "granitemoe", "minicpm", "phi3", "phimoe")
@@ -23,35 +27,65 @@ HONOURING = ("llama", "mistral3", "granite", "granitemoe", "minicpm", "phi3", "p
 LONG, SHORT, FREQS = "rope_factors_long.weight", "rope_factors_short.weight", "rope_freqs.weight"
 
 
-def export_gguf(gguf_file: Path | str, factors: RescaleFactors, output: Path | str) -> Path:
-    """Copy a GGUF file with the factors and scaling keys in it; weights of any quantisation are copied as they are.
+def export_gguf(
+    source: Path | str,
+    factors: RescaleFactors,
+    output: Path | str,
+    outtype: Outtype = "auto",
+    converter: Path | str | None = None,
+) -> Path:
+    """Write a GGUF file with the factors and scaling keys in it.
 
-    Factors of a file that is scaled already (`rope_freqs` of Llama 3.1, a longrope checkpoint) are folded in.
+    Factors of a model that is scaled already (`rope_freqs` of Llama 3.1, a longrope checkpoint) are folded in.
 
     Args:
-        gguf_file: file made by llama.cpp's converter.
+        source: model folder or hub id, converted first, or a GGUF file made by llama.cpp's converter, whose weights of
+            any quantisation are copied as they are.
         factors: factors without start tokens, one row for all layers.
         output: file to write; must not exist.
+        outtype: type of the weights when a folder is converted.
+        converter: where llama.cpp's converter is; see `find_converter`.
 
     Returns:
         `output`.
 
     Raises:
         ImportError: the package `gguf` is not installed.
-        ValueError: the architecture ignores factors in llama.cpp, the factors don't fit, or a file can't be used.
-        RuntimeError: the file does not hold the factors when read back.
+        ValueError: the architecture ignores factors in llama.cpp, the factors don't fit, a file can't be used, or there
+            is no converter.
+        RuntimeError: the converter fails, or the file does not hold the factors when read back.
     """
     gguf = _gguf()
     check_static(factors)
-    source, output = Path(gguf_file), Path(output)
-    if not source.is_file():
-        raise ValueError(f"gguf_file must be a file that exists, got {source}")
+    output = Path(output)
     if output.exists():
         raise ValueError(f"output must be a new file, got {output}, which exists; choose another name")
+    if Path(source).suffix == ".gguf" or Path(source).is_file():
+        _put_factors(gguf, Path(source), factors, output)
+        return output
+    final_inv_freq(find_rope(skeleton(find_source(source, "none"))).geometry, factors)
+    command = find_converter(converter)
+    folder = find_source(source, "copy")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
+        file = Path(temporary) / "model.gguf"
+        convert(command, folder, file, "--vocab-only")  # seconds, and it says the architecture
+        _check_architecture(_read(gguf, file))
+        convert(command, folder, file, "--outtype", outtype)
+        _put_factors(gguf, file, factors, output)
+    return output
+
+
+def _read(gguf: Any, file: Path) -> Any:
     try:
-        reader = gguf.GGUFReader(source)
-    except ValueError as error:
-        raise ValueError(f"gguf_file must be a GGUF file, got {source}: {error}") from error
+        return gguf.GGUFReader(file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"source must be a GGUF file or a model folder, got {file}: {error}") from error
+
+
+def _put_factors(gguf: Any, source: Path, factors: RescaleFactors, output: Path) -> None:
+    """Copy a GGUF file with the factors in it."""
+    reader = _read(gguf, source)
     architecture = _check_architecture(reader)
     geometry = _geometry(reader, architecture, factors.original_length)
     plain = inverse_frequencies(geometry.rotary_dim, geometry.theta)
@@ -68,7 +102,6 @@ def export_gguf(gguf_file: Path | str, factors: RescaleFactors, output: Path | s
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return output
 
 
 def _gguf() -> Any:
@@ -87,15 +120,15 @@ def _check_architecture(reader: Any) -> str:
     architecture = _value(reader, "general.architecture")
     if architecture not in HONOURING:
         raise ValueError(
-            f"gguf_file must have an architecture whose llama.cpp graph uses factors ({', '.join(HONOURING)}), got "
-            f"{architecture!r}, which would silently run without them; use Transformers, vLLM or SGLang"
+            f"source must have an architecture whose llama.cpp graph uses factors ({', '.join(HONOURING)}), got "
+            f"{architecture!r}, of which it refuses a file with them or runs without; use Transformers, vLLM or SGLang"
         )
     if _value(reader, "split.count", 1) > 1:
-        raise ValueError("gguf_file must be one file, got a part of one; merge it with llama-gguf-split first")
+        raise ValueError("source must be one file, got a part of one; merge it with llama-gguf-split first")
     scaling = _value(reader, f"{architecture}.rope.scaling.type", "none")
     if scaling not in ("none", "longrope"):
         raise ValueError(
-            f"gguf_file must be unscaled or of type longrope, got scaling {scaling!r}; convert the model without it"
+            f"source must be unscaled or of type longrope, got scaling {scaling!r}; convert the model without it"
         )
     return architecture
 

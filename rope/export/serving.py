@@ -71,7 +71,7 @@ def _warning(engine: str, factors: RescaleFactors) -> str | None:
         f"{engine} ignores attention_factor {ours:.6g} and would use {su:.6g} = sqrt(1 + ln({factors.target_length} / "
         f"{factors.original_length}) / ln {factors.original_length}), which multiplies attention logits by "
         f"{(su / ours) ** 2:.4g}; short_mscale and long_mscale in the config carry {ours:.6g}, so use a version of "
-        f"{engine} that reads them"
+        f"{engine} that reads them (vLLM 0.32 does)"
     )
 
 

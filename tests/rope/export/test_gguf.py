@@ -148,7 +148,7 @@ def test_architectures_that_ignore_factors_are_refused_by_name(
     llama: LlamaForCausalLM, tmp_path: Path, architecture: str
 ) -> None:
     source = write(llama, tmp_path / "base.gguf", architecture)
-    with pytest.raises(ValueError, match=f"got '{architecture}', which would silently run without them"):
+    with pytest.raises(ValueError, match=f"got '{architecture}', of which it refuses a file with them or runs without"):
         export_gguf(source, make_factors(llama), tmp_path / "out.gguf")
     assert list(tmp_path.iterdir()) == [source]
 
@@ -175,14 +175,14 @@ def test_factors_that_do_not_fit_are_refused(
 
 def test_files_that_can_not_be_used_are_refused(llama: LlamaForCausalLM, tmp_path: Path) -> None:
     source, factors = write(llama, tmp_path / "base.gguf"), make_factors(llama)
-    with pytest.raises(ValueError, match="gguf_file must be a file that exists"):
+    with pytest.raises(ValueError, match="source must be a GGUF file or a model folder, got .*nowhere.gguf"):
         export_gguf(tmp_path / "nowhere.gguf", factors, tmp_path / "out.gguf")
     before = source.read_bytes()
     with pytest.raises(ValueError, match="output must be a new file"):
         export_gguf(source, factors, source)
     assert source.read_bytes() == before
     (tmp_path / "text.gguf").write_text("this is no GGUF file at all, but long enough to have a header")
-    with pytest.raises(ValueError, match="gguf_file must be a GGUF file, got .*text.gguf"):
+    with pytest.raises(ValueError, match="source must be a GGUF file or a model folder, got .*text.gguf"):
         export_gguf(tmp_path / "text.gguf", factors, tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
 
