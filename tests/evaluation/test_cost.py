@@ -1,5 +1,6 @@
 """The formulas of memory agree with what is alive at the peak of what they stand for, operation by operation."""
 
+from inspect import unwrap
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ def peak_of(model: Any, kind: str, rows: int) -> int:
         else:
             installation.set([factors] * rows)
             with torch.no_grad():  # inference mode hides what is alive inside an operation of several
-                token_nats.__wrapped__(model, ids) if kind == "forward" else greedy(model, ids, 2)
+                unwrap(token_nats)(model, ids) if kind == "forward" else greedy(model, ids, 2)
     return live.peak
 
 
