@@ -75,6 +75,10 @@ class SearchConfig:
     auto_rescale_init_factors: bool = False
     """Rescale these factors in log space where they are for another extension ratio (a CSV: than its largest factor);
     the attention factor is then that of the policy."""
+    readjust: str | None = None
+    """Factors that the model was extended with: searches those for a shorter length, with the same bounds (LongRoPE,
+    section 3.3), and writes both as factor_sets.json, which may be readjusted for a further length. A model whose
+    config holds its extension needs no more than a target within it."""
     objective: Literal["perplexity", "needle", "longppl", "mixed"] = "perplexity"
     """What is minimised: perplexity (every token of a document, LongRoPE), needle (only the answers to questions about
     needles hidden in it, LongRoPE2), longppl (only its key tokens, those that the unmodified model predicts from its
@@ -152,10 +156,10 @@ class EvaluateConfig:
     csv_attention_factor: float | str = "su"
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
-    """Tasks: perplexity, perplexity_sliding, longppl; passkey, passkey_hard, niah, niah_multi, nolima; ruler for its 13
-    or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper (longbench_qasper_e of
-    LongBench-E), longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME
-    (both need pip install 'lm-eval[hf]')."""
+    """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima;
+    ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
+    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA,
+    or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -169,6 +173,8 @@ class EvaluateConfig:
     """perplexity_sliding: tokens that each window after the first scores."""
     sliding_tokens: int | None = None
     """perplexity_sliding: tokens of each document that are scored (default: all)."""
+    tail_tokens: int = 128
+    """perplexity_tail: tokens that are scored at the end of each document, under every context length."""
     longppl_evaluator: str | None = None
     """longppl: model that finds the key tokens, reading whole documents (default: the evaluated model without factors,
     inside its own window, which favours no method; never give a model that is extended like a compared method)."""

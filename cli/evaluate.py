@@ -32,8 +32,13 @@ SAMPLES = 10
 """Evaluation documents where the user does not say how many."""
 
 
-def run(config: EvaluateConfig) -> None:
-    """Compare methods and factors; print the tables and write them with their numbers and figures."""
+def run(config: EvaluateConfig, extends: str | None = None) -> None:
+    """Compare methods and factors; print the tables and write them with their numbers and figures.
+
+    Args:
+        config: the options.
+        extends: what the model was tuned from; a report puts evaluations of the same into one table.
+    """
     _check(config)
     preflight(config, max(config.lengths))
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
@@ -44,7 +49,8 @@ def run(config: EvaluateConfig) -> None:
     data = _documents(config, chosen, tokenizer)
     tasks = build_tasks(Sources(config, model, tokenizer, data))
     protocols = {task.name: task.protocol() for task in tasks}
-    origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed)
+    extra = {} if extends is None else {"extends": extends}
+    origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed, **extra)
     folder = Path(config.output_dir)
     compared = compare(model, methods, config.lengths, tasks, folder, origin, config.original_length)
     keys = {name: method_key(method) for name, method in methods.items()}

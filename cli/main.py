@@ -11,18 +11,23 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from . import configs
+from . import configs, training_configs
 
 COMMANDS: dict[str, tuple[type, str]] = {
     "tokenize": (configs.TokenizeConfig, "tokenize long documents"),
     "search": (configs.SearchConfig, "search rescale factors for a model"),
     "evaluate": (configs.EvaluateConfig, "compare methods and factors"),
     "sweep": (configs.SweepConfig, "try the baselines' own parameters"),
+    "finetune": (training_configs.FinetuneConfig, "train a model with factors in it on long documents"),
+    "extend": (training_configs.ExtendConfig, "search, fine-tune, search, readjust, evaluate and export"),
     "report": (configs.ReportConfig, "write the report of runs: report.html, report.md, figures, CSV"),
     "export": (configs.ExportConfig, "write factors for Transformers, vLLM, SGLang, llama.cpp"),
     "doctor": (configs.DoctorConfig, "show device, dtype, attention kernel and RoPE; run the canary"),
 }
 """Commands by name: configuration and one line of help. The command `x` runs `run(config)` of `cli/x.py`."""
+
+FIRST_WORDS = {"report": "runs", "extend": "recipe"}
+"""Options that may be given as the first words after a command."""
 
 
 class DashParser(ArgumentParser):
@@ -50,14 +55,14 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
     """Write lists and switches as the parser wants them.
 
     `--lengths 256 512` and `--lengths 256,512` become `--lengths=[256, 512]`; `--resume` becomes `--resume=true`;
-    the folders of `report RUN...` become `--runs`.
+    the first words of `report` and `extend` get their flags.
     """
     if not arguments or arguments[0] not in COMMANDS:
         return list(arguments)
     hints = get_type_hints(COMMANDS[arguments[0]][0])
     spelled, rest = [arguments[0]], list(arguments[1:])
-    if rest and not rest[0].startswith("-") and "runs" in hints:
-        rest.insert(0, "--runs")
+    if rest and not rest[0].startswith("-") and arguments[0] in FIRST_WORDS:
+        rest.insert(0, f"--{FIRST_WORDS[arguments[0]]}")
     while rest:
         flag = rest.pop(0)
         name, equals, first = flag.partition("=")

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..rope import Method, RescaleFactors, RopeGeometry, build_method, load_factors
+from ..rope import (
+    Method,
+    RescaleFactors,
+    RopeGeometry,
+    build_method,
+    holds_factor_sets,
+    load_factor_sets,
+    load_factors,
+)
+from ..rope.methods.searched import ByLength, by_length
 from .configs import EvaluateConfig
 
 
@@ -30,16 +39,20 @@ def build_methods(config: EvaluateConfig, geometry: RopeGeometry) -> Methods:
         ValueError: a method or file can't be read, or a name is there twice.
     """
     specs, tuned_documents = _spell_out(config.methods)
-    found: dict[str, RescaleFactors] = {}
+    found: dict[str, RescaleFactors | ByLength] = {}
     for text in config.factors:
         name, equals, path = text.rpartition("=")
         name = name if equals else "longrope"
         if name in found or name in specs:
             raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
-        found[name] = load_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
-    target = config.target_length or max([*config.lengths, *(one.target_length for one in found.values())])
+        if holds_factor_sets(path):
+            found[name] = by_length(load_factor_sets(path))
+        else:
+            found[name] = load_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
+    sets = {name: one.sets.sets if isinstance(one, ByLength) else (one,) for name, one in found.items()}
+    target = config.target_length or max([*config.lengths, *(each[-1].target_length for each in sets.values())])
     factor = max(1.0, target / geometry.original_length)
-    searched = {name: one.searched_documents for name, one in found.items()}
+    searched = {name: {digest for one in each for digest in one.searched_documents} for name, each in sets.items()}
     return Methods(
         {spec: build_method(spec, factor) for spec in specs} | found,
         frozenset(tuned_documents).union(*searched.values()),

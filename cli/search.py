@@ -31,6 +31,7 @@ from .front import save_front
 from .objectives import build_objective
 from .preflight import preflight
 from .progress import SearchReport, describe_result, render_origins
+from .readjust import extension_of, prepare_readjustment, save_readjusted
 from .seeds import attention_policy, build_seeds
 
 RECORDED_ONLY = ("commit", "versions")
@@ -65,6 +66,7 @@ def run(config: SearchConfig) -> None:
     data = load_documents(config.tokenized, min_tokens, config.samples, settings.num_documents, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     check_tokenizer(data, tokenizer)
+    config = prepare_readjustment(config, model)
     with install(model, config.original_length) as installation:
         geometry = installation.geometry
         objective = build_objective(config, settings, model, tokenizer, installation, data)
@@ -83,6 +85,8 @@ def run(config: SearchConfig) -> None:
                 result = run_search(strategy, objective, folder, build, report.show, budget)
             rows = folder.rows
     _save(config, build(result.best.genome), result, rows, len(data.documents))
+    if config.readjust is not None:
+        save_readjusted(config, geometry, build(result.best.genome))
     if isinstance(strategy, ParetoStrategy):
         save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
 
@@ -91,29 +95,28 @@ def search_space(settings: Settings, config: SearchConfig, geometry: RopeGeometr
     """Return what is searched on a model.
 
     Raises:
-        ValueError: the target is not above the original length.
+        ValueError: the target is not above the original length, and nothing is readjusted.
     """
-    if config.target_length <= geometry.original_length:
+    extension = extension_of(config, geometry)
+    if extension is None and config.target_length <= geometry.original_length:
         raise ValueError(_too_short(config, geometry))
-    space = settings.space(geometry.pairs, config.target_length / geometry.original_length)
+    ratio = config.target_length / geometry.original_length
+    space = settings.space(geometry.pairs, ratio if extension is None else extension.scale)
     periods = [int((geometry.rotations >= least).sum()) for least in (10, 1)]  # LongRoPE2, algorithm 1
     first, last = (min(max(count, 1), geometry.pairs - 1) for count in periods)
-    target = int((geometry.rotations * space.scale >= 1).sum())
+    target = int((geometry.rotations * max(1.0, ratio) >= 1).sum())
     return replace(space, critical_dimensions=(first, last), sensitive_pairs=(first, target))
 
 
 def _too_short(config: SearchConfig, geometry: RopeGeometry) -> str:
-    """Say why there is nothing to search for, and what would help if the model is extended already."""
-    rule = f"target_length must be above the original length, got {config.target_length} tokens for "
+    """Say why there is nothing to search for, and what would help."""
     own = geometry.original_length
+    rule = f"target_length must be above the original length, got {config.target_length} tokens for "
     if config.original_length is not None:
         return f"{rule}--original-length {own}; give the length that the model was trained on, or a longer target"
-    trained = describe_rope(read_config(config.model)).unscaled_length
-    if trained is None or trained >= own:
-        return f"{rule}a model that reads {own} without any factors; give a longer target"
     return (
-        f"{rule}a model that was extended from {trained} to {own} already; give a longer target, or search from the "
-        f"length that it was extended from with --original-length {trained}"
+        f"{rule}a model that reads {own} without any factors; give a longer target, or for weights that were tuned with "
+        "factors --readjust FACTORS"
     )
 
 

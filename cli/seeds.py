@@ -12,6 +12,7 @@ from ..rope import RescaleFactors, RopeGeometry, load_factors
 from ..rope import attention_factor as attention
 from ..rope.methods import NTK, Linear, Llama3, Method, NTKByParts, YaRN
 from .configs import SearchConfig
+from .readjust import extension_of, readjustment_seeds
 
 
 def build_seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> dict[str, Genome]:
@@ -20,12 +21,15 @@ def build_seeds(config: SearchConfig, geometry: RopeGeometry, space: Space) -> d
     Where the attention factor is searched, each comes with its own and with that of the policy, and Llama 3's and some
     ramps of NTK-by-parts with that of the policy join in: the search is to begin at the best of the baselines.
     """
+    extension = extension_of(config, geometry)
     methods: dict[str, Method] = {"pi": Linear(space.scale), "ntk": NTK(space.scale), "yarn": YaRN(space.scale)}
     ramps: dict[str, Method] = {}
-    if space.search_attention:
+    if space.search_attention and extension is None:
         methods["llama3"] = Llama3(space.scale)
         ramps = {f"ntk-by-parts:alpha={low:.3g},beta={high:g}": ramp for low, high, ramp in _ramps(space.scale)}
     factors = {name: method.factors(geometry) for name, method in (methods | ramps).items()}
+    if extension is not None:
+        factors = readjustment_seeds(config, geometry, extension)
     for path in config.init_factors:
         factors[path] = initial_factors(path, config, geometry, space)
     if not space.search_attention:

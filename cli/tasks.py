@@ -16,8 +16,9 @@ from ..evaluation.passkey import Passkey, PasskeyHard
 from ..evaluation.perplexity import Perplexity
 from ..evaluation.ruler.tasks import RULER, build_ruler, reads_essays
 from ..evaluation.sliding import SlidingPerplexity
+from ..evaluation.tail import TailPerplexity
 from ..evaluation.task import Task
-from ..evaluation.tokenized import TokenizedDocuments
+from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens
 from ..rope.names import unknown_name
 from .configs import EvaluateConfig
 from .longppl import build_longppl
@@ -79,6 +80,13 @@ def _sliding(sources: Sources) -> Task:
     return SlidingPerplexity(sources.documents, config.sliding_stride, config.sliding_tokens, **sources.common)
 
 
+def _tail(sources: Sources) -> Task:
+    config = sources.config
+    end = max(*config.lengths, config.dataset_min_tokens or 0)
+    leading = len(leading_special_tokens(sources.tokenizer))
+    return TailPerplexity(sources.documents, end, config.tail_tokens, leading, **sources.common)
+
+
 def _passkey_hard(sources: Sources) -> Task:
     config = sources.config
     return PasskeyHard(**_passkey(sources), keys=config.passkey_keys, told_by=config.passkey_told_by)
@@ -129,6 +137,7 @@ def _lm_eval(name: str) -> Builder:
 TASKS: Mapping[str, Builder] = {
     "perplexity": lambda sources: Perplexity(sources.documents, **sources.common),
     "perplexity_sliding": _sliding,
+    "perplexity_tail": _tail,
     "longppl": lambda sources: build_longppl(sources.config, sources.model, sources.tokenizer, sources.documents),
     "passkey": lambda sources: Passkey(**_passkey(sources)),
     "passkey_hard": _passkey_hard,

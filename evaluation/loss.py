@@ -4,6 +4,7 @@ Letters: B rows, T tokens, V vocabulary. At 128k tokens and a vocabulary of 128k
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +15,8 @@ from transformers import PreTrainedModel
 
 CHUNK = 512
 """Positions, over all rows, whose logits are alive at once."""
+IGNORED = -100
+"""Target of a position whose prediction is not scored, as in Transformers."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,28 @@ def differentiable_token_nats(
     """Return what `token_nats` returns; with gradients on, logits are computed once more in the backward pass."""
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     places = torch.arange(1, ids.shape[1]) if scored is None else scored
-    score = partial(checkpoint, _nats, use_reentrant=False) if torch.is_grad_enabled() else _nats
+    score = _chunk_scorer()
     parts = [score(model, hidden[:, part - 1], ids[:, part]) for part in places.split(max(1, chunk // len(ids)))]
     return torch.cat(parts, dim=1)
+
+
+def target_nats(
+    model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor, chunk: int = CHUNK
+) -> torch.Tensor:
+    """Return the loss of given targets from the states that predict them, with gradients where they are on.
+
+    Args:
+        model: causal language model of Transformers.
+        hidden: last hidden states, shape (B, T, hidden).
+        targets: token ids that each state has to predict, shape (B, T); `IGNORED` where it predicts none.
+        chunk: positions (over all rows) whose logits are alive at once.
+
+    Returns:
+        Negative log-probabilities in nats, float32, shape (B, T), 0 where the target is `IGNORED`.
+    """
+    score, size = _chunk_scorer(), max(1, chunk // len(targets))
+    pieces = zip(hidden.split(size, dim=1), targets.split(size, dim=1), strict=True)
+    return torch.cat([score(model, states, wanted) for states, wanted in pieces], dim=1)
 
 
 def document_score(nats: torch.Tensor) -> DocumentScore:
@@ -65,9 +87,14 @@ def document_score(nats: torch.Tensor) -> DocumentScore:
     return DocumentScore(total, len(nats))
 
 
+def _chunk_scorer() -> Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]:
+    return partial(checkpoint, _nats, use_reentrant=False) if torch.is_grad_enabled() else _nats
+
+
 def _nats(model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     logits = _logits(model, hidden).flatten(0, 1)  # classes last: no copy of all logits
-    return functional.cross_entropy(logits, targets.flatten().to(logits.device), reduction="none").view_as(targets)
+    wanted = targets.flatten().to(logits.device)
+    return functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none").view_as(targets)
 
 
 def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,7 @@ def leading_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def save_tokenized(
     path: str | Path,
-    documents: Iterable[Document],
+    documents: Iterable[Document | TokenDocument],
     tokenizer: PreTrainedTokenizerBase,
     source: dict[str, Any],
     num_documents: int | None = None,
@@ -104,7 +104,7 @@ def save_tokenized(
 
     Args:
         path: folder to make. If it already holds exactly these tokens it is left as it is.
-        documents: texts, e.g. from `read_documents`.
+        documents: texts, e.g. from `read_documents`, or token ids, which are stored as they are.
         tokenizer: tokenizer of the model that will read them.
         source: JSON-able description of where the texts come from, stored as it is.
         num_documents: number of stored documents to stop after (None: all).
@@ -229,7 +229,7 @@ def check_vocabulary(documents: Iterable[TokenDocument], model: PreTrainedModel)
 
 def _write(
     folder: Path,
-    documents: Iterable[Document],
+    documents: Iterable[Document | TokenDocument],
     tokenizer: PreTrainedTokenizerBase,
     source: dict[str, Any],
     num_documents: int | None,
@@ -240,7 +240,7 @@ def _write(
     def rows() -> Iterator[dict[str, Any]]:
         with tqdm(desc="tokenizing", unit="doc", total=num_documents, disable=None) as bar:
             for seen, document in enumerate(documents, start=1):
-                ids = np.array(tokenizer.encode(document.text, verbose=False), dtype=np.int64)
+                ids = document.ids if isinstance(document, TokenDocument) else _encode(tokenizer, document.text)
                 if min_tokens:
                     bar.set_postfix_str(f"of {seen} read", refresh=False)
                 if len(ids) < min_tokens:
@@ -273,6 +273,10 @@ def _write(
     )
     write_atomically(folder / TOKENS_JSON, json.dumps(asdict(info), indent=1) + "\n")
     return info
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> NDArray[np.int64]:
+    return np.array(tokenizer.encode(text, verbose=False), dtype=np.int64)
 
 
 def _digest_document(digest: Any, document: TokenDocument) -> None:

@@ -22,6 +22,24 @@ def sweep_file(name: str) -> Path:
     return _find("sweeps", name, _folder() / "sweeps")
 
 
+def finetune_recipe(name: str) -> Path:
+    """Return the path of a recipe for fine-tuning: a file that exists, or a shipped one by name.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    return _find("recipe", name, _folder() / "finetune")
+
+
+def extend_recipe(name: str) -> Path:
+    """Return the path of a recipe for a whole extension: a file that exists, or a shipped one by name.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    return _find("recipe", name, _folder() / "extend")
+
+
 def _folder() -> Path:
     return Path(str(files(__name__)))
 

@@ -5,6 +5,8 @@ What needs torch is imported when it is first asked for, so that a search engine
 
 from typing import TYPE_CHECKING, Any
 
+from .composition import compose
+from .factor_sets import FactorSets, holds_factor_sets, load_factor_sets
 from .factors import RescaleFactors
 from .files import write_atomically
 from .frequencies import RopeGeometry
@@ -16,13 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "FactorSets",
     "Installation",
     "Method",
     "RescaleFactors",
     "RopeGeometry",
     "apply_factors",
     "build_method",
+    "compose",
+    "holds_factor_sets",
     "install",
+    "load_factor_sets",
     "load_factors",
     "register",
     "rope_geometry",

@@ -84,6 +84,7 @@ class ScaledRotaryEmbedding(nn.Module):
         self._candidates: list[RescaleFactors] = []
         self._schedule: Schedule | None = None
         self._planned: Tensor | None = None
+        self._keep = False
         self._tensors: tuple[Tensor, ...] = ()
         self.layer_tables = []
 
@@ -113,15 +114,19 @@ class ScaledRotaryEmbedding(nn.Module):
         self._tensors = (rescaled, base, start_tokens, scaled, start_factor)
         return changes
 
-    def set_schedule(self, schedule: Schedule, planned_length: int | Sequence[int] | None = None) -> None:
+    def set_schedule(
+        self, schedule: Schedule, planned_length: int | Sequence[int] | None = None, keep: bool = False
+    ) -> None:
         """Use factors that depend on the length of the sequence (dynamic methods, short/long pairs).
 
         The length is that of each batch row (its last position + 1), so a left-padded row gets the factors it would
         get alone. Keys in a cache keep the rotation they were made with, so a cached sequence needs one set of
         factors: `planned_length` (prompt plus new tokens; one number, or one per batch row) fixes it beforehand.
-        Without it, a step that continues a sequence and would change the factors raises instead of mixing rotations.
+        Without it, a step that continues a sequence and would change the factors raises instead of mixing rotations,
+        or with `keep` goes on with the factors that the sequence began with.
         """
         self.reset()
+        self._keep = keep
         self._schedule = schedule
         self._planned = None if planned_length is None else torch.tensor(planned_length).reshape(-1)
 
@@ -174,6 +179,8 @@ class ScaledRotaryEmbedding(nn.Module):
         if wanted == self._candidates:
             return
         if self._candidates and bool((positions.amin(dim=-1) > 0).any()):
+            if self._keep:
+                return
             raise RuntimeError(
                 f"factors must stay the same while a cache is in use, but they change at length {lengths.tolist()}; "
                 "pass planned_length (prompt plus new tokens), or generate with use_cache=False"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .embedding import ScaledRotaryEmbedding, Schedule
+from .factor_sets import FactorSets, holds_factor_sets, load_factor_sets
 from .factors import RescaleFactors
 from .families import find_rope
 from .frequencies import RopeGeometry
@@ -49,9 +50,11 @@ class Installation:
         """The decoder layers."""
         return self._pretrained.layers
 
-    def set_schedule(self, schedule: Schedule, planned_length: int | Sequence[int] | None = None) -> None:
+    def set_schedule(
+        self, schedule: Schedule, planned_length: int | Sequence[int] | None = None, keep: bool = False
+    ) -> None:
         """Use length-dependent factors; see `ScaledRotaryEmbedding.set_schedule`."""
-        self.rotary.set_schedule(schedule, planned_length)
+        self.rotary.set_schedule(schedule, planned_length, keep)
 
     def reset(self) -> None:
         """Show the pre-trained RoPE while staying installed."""
@@ -135,14 +138,21 @@ def install(model: nn.Module, original_length: int | None = None, canary: bool =
 
 
 def apply_factors(
-    model: nn.Module, factors: RescaleFactors | str | Path, target_length: int | None = None
+    model: nn.Module,
+    factors: RescaleFactors | FactorSets | str | Path,
+    target_length: int | None = None,
+    planned_length: int | Sequence[int] | None = None,
 ) -> Installation:
     """Use rescale factors in a model, start tokens included; `restore()` of the result takes them out.
 
     Args:
         model: a model built by Transformers.
-        factors: rescale factors, or any source of them that `load_factors` reads.
+        factors: rescale factors, or any source of them that `load_factors` reads, or sets by length or their file. Of
+            those a sequence gets the set of its planned length, or without it that of its first forward (the prompt, if
+            it is read at once), and keeps it as long as it is in a cache.
         target_length: what the factors of a CSV were made for, in tokens; other sources tell it themselves.
+        planned_length: of sets by length, prompt plus new tokens; one number, or one per batch row. Give it for prompts
+            that are read in pieces or whose answers are long.
 
     Raises:
         ValueError: the factors can't be read, or don't fit the model.
@@ -154,9 +164,14 @@ def apply_factors(
     """
     installation = install(model)
     try:
-        if not isinstance(factors, RescaleFactors):
-            factors = load_factors(factors, installation.geometry, target_length)
-        installation.set([factors])
+        if isinstance(factors, str | Path):
+            by_length = holds_factor_sets(factors)
+            geometry = installation.geometry
+            factors = load_factor_sets(factors) if by_length else load_factors(factors, geometry, target_length)
+        if isinstance(factors, FactorSets):
+            installation.set_schedule(factors.at, planned_length, keep=True)
+        else:
+            installation.set([factors])
     except BaseException:
         installation.restore()
         raise

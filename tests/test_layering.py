@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"rope": set(), "evaluation": {"rope"}, "evolution": {"rope"}, "cli": {"rope", "evolution", "evaluation"}}
+PACKAGES = {
+    "rope": set(),
+    "evaluation": {"rope"},
+    "evolution": {"rope"},
+    "training": {"rope", "evaluation"},
+    "cli": {"rope", "evolution", "evaluation", "training"},
+}
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 

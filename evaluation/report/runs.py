@@ -96,7 +96,9 @@ def _alike(first: Evaluation, second: Evaluation) -> bool:
 
 
 def _weights(provenance: dict[str, Any]) -> Any:
-    """Return what tells models apart: the fingerprint where there is one, else the name."""
+    """Return what tells models apart: what they extend if that is told, else fingerprint or name."""
+    if (extends := provenance.get("extends")) is not None:
+        return extends
     model = provenance["model"]
     return model.get("sha256") or model.get("revision") or model["id"]
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import attention_factor
+from ..factor_sets import FactorSets
 from ..factors import RescaleFactors
 from ..frequencies import RopeGeometry
 from .base import FormulaMethod, Lambdas, Method, register
@@ -157,6 +158,29 @@ class ShortLong(GivenFactors):
     def at_length(self, geometry: RopeGeometry, length: int) -> Method:
         side = self.long if length > geometry.original_length else self.short
         return GivenFactors(long=side, resonance=self.resonance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByLength(GivenFactors):
+    """Sets of factors by length: the shortest set that reaches a sequence (LongRoPE, section 3.3)."""
+
+    name: ClassVar[str] = "by-length"
+    depends_on_length: ClassVar[bool] = True
+    others: tuple[RescaleFactors, ...]
+    """The sets for shorter lengths."""
+
+    @property
+    def sets(self) -> FactorSets:
+        """All sets."""
+        return FactorSets((*self.others, self.long))
+
+    def at_length(self, geometry: RopeGeometry, length: int) -> Method:
+        return GivenFactors(long=self.sets.at(length), resonance=self.resonance)
+
+
+def by_length(sets: FactorSets) -> ByLength:
+    """Return the method that sets of factors are."""
+    return ByLength(long=sets.longest, others=sets.sets[:-1])
 
 
 @register

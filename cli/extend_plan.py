@@ -1,0 +1,116 @@
+"""`longrope extend --plan`: what each stage costs, before anything is loaded."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from ..evaluation.cost import ModelSize, forward_flops, model_size
+from ..evaluation.model import read_config
+from ..hyperparams import finetune_recipe
+from ..training import load_recipe
+from ..training.cost import scoring_bytes, training_bytes, training_flops
+from .extend_recipe import Extension, StagePlan
+from .preflight import GIB
+from .training_configs import ExtendConfig
+
+LARGEST_SHARE = 0.9
+"""Part of a device's memory that is reckoned with."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the stages run on."""
+
+    devices: int
+    bytes: float
+    """Memory of a device that is reckoned with."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One row of the plan."""
+
+    stage: str
+    length: int
+    tokens: float
+    flops: float
+    bytes: float
+    """Memory of each device."""
+    remedy: str
+    """What to do where that is too much."""
+
+
+def print_plan(extension: Extension, config: ExtendConfig) -> None:
+    """Print the stages with tokens, operations, hours and memory, and what would not fit.
+
+    Raises:
+        ValueError: the model has no readable configuration, or a number is not above 0.
+    """
+    for name in ("devices", "device_gib", "sustained_tflops"):
+        if not (math.isfinite(getattr(config, name)) and getattr(config, name) > 0):
+            raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+    with torch.device("meta"):
+        sizes = model_size(AutoModelForCausalLM.from_config(read_config(extension.model)))
+    machine = Machine(config.devices, LARGEST_SHARE * config.device_gib * GIB)
+    costs = [cost for stage in extension.stages for cost in costs_of(stage, sizes, machine)]
+    speed = config.devices * config.sustained_tflops * 1e12
+    print(
+        f"{extension.model}, {sizes.parameters / 1e9:.2f} billion parameters, on {config.devices} devices of "
+        f"{config.device_gib:g} GiB at {config.sustained_tflops:g} TFLOP/s each"
+    )
+    print(f"{'stage':<22} {'length':>9} {'tokens':>9} {'FLOPs':>9} {'hours':>8} {'GiB each':>9}")
+    for cost in costs:
+        fits = cost.bytes <= machine.bytes
+        hours, gib = cost.flops / speed / 3600, cost.bytes / GIB
+        row = f"{cost.stage:<22} {cost.length:>9} {cost.tokens:>9.2e} {cost.flops:>9.2e} {hours:>8.2f} {gib:>9.1f}"
+        print(row + ("" if fits else f"  does not fit: {cost.remedy}"))
+    total = sum(cost.flops for cost in costs)
+    print(f"{'together':<22} {'':>9} {sum(c.tokens for c in costs):>9.2e} {total:>9.2e} {total / speed / 3600:>8.2f}")
+    print("hours with all devices busy; searches and evaluations with a copy of the model on each, or spread by layers")
+
+
+def costs_of(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[Cost]:
+    """Yield the rows of a stage."""
+    options = stage.options
+    if stage.kind == "finetune":
+        yield from _finetune(stage, sizes, machine)
+    elif stage.kind in ("search", "readjust"):
+        for length in options.get("lengths") or (options["target_length"],):
+            tokens = options["max_scored_tokens"]
+            yield _scoring(f"{stage.kind} {length}", length, tokens, sizes, machine)
+    elif stage.kind == "evaluate":
+        rows = len(options.get("methods", ())) + 4
+        samples = options.get("samples", 10)
+        for length in options["lengths"]:
+            yield _scoring(f"evaluate {length}", length, rows * samples * length, sizes, machine)
+
+
+def _scoring(name: str, length: int, tokens: float, sizes: ModelSize, machine: Machine) -> Cost:
+    needed = scoring_bytes(sizes, length)
+    remedy = "spread the layers over the devices (--device auto-shard), and run the MLP in chunks"
+    if scoring_bytes(sizes, length, machine.devices) <= machine.bytes:
+        remedy = "spread the layers over the devices (--device auto-shard)"
+    return Cost(name, length, tokens, tokens / length * forward_flops(sizes, length), needed, remedy)
+
+
+def _finetune(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[Cost]:
+    given = {name: stage.options[name] for name in ("lengths", "steps", "batch_size") if name in stage.options}
+    recipe = load_recipe(finetune_recipe(stage.options.get("recipe", "longrope2-mixed"))).changed(**given)
+    micro = stage.options.get("micro_batch_size", 1)
+    for number, one in enumerate(recipe.stages, 1):
+        shares = sum(window.share for window in one.windows)
+        flops = sum(
+            window.share / shares * one.tokens / window.length * training_flops(sizes, window.length)
+            for window in one.windows
+        )
+        tokens = micro * one.length
+        needed = training_bytes(sizes, tokens, machine.devices)
+        shared = (2**power for power in range(1, 12))
+        fits = (n for n in shared if training_bytes(sizes, tokens // n, max(n, machine.devices)) <= machine.bytes)
+        remedy = "more devices"
+        if (count := next(fits, None)) is not None:
+            remedy = f"context parallelism over {count} devices (finetune/accelerate/context-parallel.yaml)"
+        yield Cost(f"finetune, stage {number}", one.length, one.tokens, flops, needed, remedy)

@@ -1,0 +1,152 @@
+"""`longrope extend` on a tiny random model: every stage, killed and continued, one table over all of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from longrope.cli import search
+from longrope.cli.main import main
+from longrope.evaluation.results import read_results
+from longrope.hyperparams import extend_recipe
+from longrope.rope import apply_factors, load_factor_sets, load_factors
+
+SEARCH = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
+SEARCH |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
+TUNING = {"learning_rate": 1e-2, "batch_size": 2, "stages": [{"length": 64, "steps": 3}]}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("extend")
+    for split in ("train", "search", "eval"):
+        texts = folder / split
+        texts.mkdir()
+        for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
+            (texts / f"{word}.txt").write_text("".join(f"{split} {word} {i * (index + 3)} " for i in range(80)))
+        named = {"model": model_folder, "dataset": texts, "save-tokenized": folder / f"{split}-tokens"}
+        assert main(["tokenize", *(f"--{name}={value}" for name, value in named.items())]) == 0
+    (folder / "paper.yaml").write_text(yaml.safe_dump(SEARCH))
+    (folder / "tuning.yaml").write_text(yaml.safe_dump(TUNING))
+    searching = {"hyper_params": str(folder / "paper.yaml"), "samples": 3, "attention_factor": 1.0}
+    stages = [
+        {"search": {"target_length": 64, "max_scored_tokens": 3000, **searching}},
+        {"finetune": {"recipe": str(folder / "tuning.yaml")}},
+        {"search": {"target_length": 128, "max_scored_tokens": 6000, **searching}},
+        {"readjust": {"lengths": [32, 64], "max_scored_tokens": 2000, **searching}},
+        {"evaluate": {"lengths": [32, 128], "methods": ["none", "yarn"], "tasks": ["perplexity"], "samples": 3}},
+        {"export": {}},
+    ]
+    data = {"train": [f"{folder}/train-tokens"], "search": f"{folder}/search-tokens", "eval": f"{folder}/eval-tokens"}
+    path = folder / "recipe.yaml"
+    places = {"model": str(model_folder), "output_dir": f"{folder}/run"}
+    path.write_text(yaml.safe_dump({**places, "stages": stages, **data}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path) -> Path:
+    """Return the folder of an extension that was interrupted in its second search, and continued."""
+    whole = search.run_search
+
+    def interrupted(*args, **kwargs):
+        if (recipe.parent / "run" / "2-finetune" / "model").is_dir():
+            raise RuntimeError("the machine is gone")
+        return whole(*args, **kwargs)
+
+    search.run_search = interrupted  # type: ignore[assignment]
+    try:
+        assert main(["extend", str(recipe), "--device", "cpu"]) == 2
+    finally:
+        search.run_search = whole
+    folder = recipe.parent / "run"
+    finished = [folder / "1-search" / "factors.json", folder / "2-finetune" / "factors.json"]
+    before = [path.stat().st_mtime_ns for path in finished]
+    assert not (folder / "3-search" / "factors.json").exists()
+    assert main(["extend", str(recipe), "--device", "cpu"]) == 0
+    assert before == [path.stat().st_mtime_ns for path in finished], "finished stages do not run again"
+    return folder
+
+
+def test_one_table_holds_the_model_at_every_stage(run: Path) -> None:
+    results = read_results(run / "results.json")
+    methods = ["none", "yarn", "search", "fine-tuned", "second search", "readjusted"]
+    assert list(dict.fromkeys(row.method for row in results.rows)) == methods
+    assert {(row.method, row.length) for row in results.rows if row.metric == "token_weighted"} == {
+        (method, length) for method in methods for length in (32, 128)
+    }
+    assert len({one["sha256"] for one in results.provenance["models"]}) == 2
+    assert (run / "report" / "report.html").is_file()
+
+
+def test_factors_of_all_lengths_are_relative_to_the_pretrained_rope(run: Path) -> None:
+    first, second = load_factors(run / "2-finetune"), load_factors(run / "3-search")
+    total = load_factors(run / "3-search" / "total.json")
+    assert np.allclose(total.lambdas, first.lambdas * second.lambdas)
+    sets = load_factor_sets(run / "factor_sets.json")
+    assert [(one.original_length, one.target_length) for one in sets.sets] == [(32, 32), (32, 64), (32, 128)]
+    assert sets.longest == total
+
+
+def test_the_export_switches_where_the_factors_do(run: Path) -> None:
+    exported = AutoModelForCausalLM.from_pretrained(run / "6-export")
+    tuned = AutoModelForCausalLM.from_pretrained(run / "2-finetune" / "tuned")
+    sets = load_factor_sets(run / "factor_sets.json")
+    ids = torch.randint(0, 64, (1, 100), generator=torch.Generator().manual_seed(0))
+    for length, factors in ((20, sets.at(32)), (100, sets.longest)):  # of one attention factor: a true pair
+        with torch.no_grad(), apply_factors(tuned, factors):
+            expected = tuned(ids[:, :length], use_cache=False).logits
+        with torch.no_grad():
+            assert torch.allclose(exported(ids[:, :length], use_cache=False).logits, expected, atol=1e-4)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(run: Path, recipe: Path, capsys) -> None:
+    changed = yaml.safe_load(recipe.read_text())
+    changed["stages"][0]["search"]["target_length"] = 96
+    other = recipe.with_name("other.yaml")
+    other.write_text(yaml.safe_dump(changed))
+    assert main(["extend", str(other), "--device", "cpu"]) == 2
+    assert "whose" not in (message := capsys.readouterr().err)
+    assert "must be of the same recipe" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"modell": "x"}, "did you mean 'model'"),
+        ({"stages": [{"finetune": {}}]}, "must have a search before finetune"),
+        ({"stages": [{"search": {"target_length": 64}}]}, "max_scored_tokens must be given"),
+        ({"stages": [{"serch": {}}]}, "did you mean 'search'"),
+        ({"stages": [{"search": {"target_lenght": 64}}]}, "did you mean 'target_length'"),
+    ],
+)
+def test_wrong_recipes_are_refused(recipe: Path, tmp_path: Path, capsys, change, message) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **change}))
+    assert main(["extend", str(path), "--plan"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["llama2-2048k", "mistral", "llama3-128k", "phi3-128k", "smollm2-64k", "tiny"])
+def test_shipped_recipes_plan_every_stage(name: str, model_folder: Path, capsys) -> None:
+    stages = yaml.safe_load(extend_recipe(name).read_text())["stages"]
+    assert main(["extend", name, "--plan", "--model", str(model_folder)]) == 0
+    printed = capsys.readouterr().out
+    assert all(next(iter(stage)) in printed for stage in stages if "export" not in stage)
+
+
+def test_the_plan_says_what_does_not_fit(tmp_path: Path, capsys) -> None:
+    from transformers import LlamaConfig
+
+    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    LlamaConfig(**sizes, max_position_embeddings=4096, vocab_size=32000).save_pretrained(tmp_path)
+    assert main(["extend", "llama2-2048k", "--plan", "--model", str(tmp_path)]) == 0
+    lines = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert "6.74 billion parameters" in "".join(lines)
+    assert "does not fit" in lines["search 2097152"]
+    assert "does not fit" not in lines["search 131072"]
+    assert json.dumps(lines["finetune, stage 2"]).count("context parallelism over") == 1

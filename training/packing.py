@@ -1,0 +1,117 @@
+"""Packs of exactly T tokens from documents of any length.
+
+    documents  [bos a a a a a a]  [bos b b]        each closed by the EOS token, where the tokenizer has one
+    packs      [bos a a a a] [bos a a eos bos] ..  T = 5; each pack, and each piece in it, opens with the leading tokens
+
+A piece that goes on with a document opens with the leading tokens, too, as the windows of the evaluation do: models
+lean on them. Every document token stands in one pack, but for the last pack of a pass, which is filled by the next.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.loss import IGNORED
+from .documents import Documents
+
+
+class Piece(NamedTuple):
+    """Part of a document in a pack."""
+
+    document: int
+    start: int
+    """First token of the document in the pack, leading tokens not counted."""
+    stop: int
+    """One after the last token; the length of the document + 1 where the EOS token closes it."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Arrays of shape (T,)."""
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    """Where a position is not one more than that before it, tokens attend to nothing before it."""
+    targets: NDArray[np.int64]
+    """The token each one has to predict, `IGNORED` where it predicts none."""
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Cuts documents into packs.
+
+    Args:
+        documents: the documents, with the leading tokens in front of each.
+        length: T, tokens of a pack.
+        leading: tokens that a text opens with, such as BOS.
+        closing: tokens that end a document, such as EOS; none or one.
+        mask_documents: see `recipe.Window`.
+        min_tokens: documents of fewer tokens are left out.
+    """
+
+    documents: Documents
+    length: int
+    leading: Sequence[int] = ()
+    closing: Sequence[int] = ()
+    mask_documents: bool = False
+    min_tokens: int = 0
+
+    def plan(self, num_packs: int, seed: int) -> list[tuple[Piece, ...]]:
+        """Return which parts of which documents stand in each pack; documents come in a new order with each pass.
+
+        Raises:
+            ValueError: no document is long enough.
+        """
+        chosen = np.flatnonzero(self.documents.lengths > max(len(self.leading), self.min_tokens - 1))
+        if not len(chosen):
+            raise ValueError(
+                f"training documents must have at least min_tokens = {self.min_tokens} tokens, got at most "
+                f"{self.documents.lengths.max(initial=0)}; tokenize longer texts, or lower min_tokens"
+            )
+        if self.length <= len(self.leading) + 1:
+            raise ValueError(f"length of a pack must be above its {len(self.leading)} leading tokens + 1")
+        packs: list[tuple[Piece, ...]] = []
+        current: list[Piece] = []
+        left = self.length
+        for document in self._order(chosen, seed):
+            start, end = len(self.leading), int(self.documents.lengths[document]) + len(self.closing)
+            while start < end:
+                if left <= len(self.leading):  # no place for a token of text: the pack is filled with leading tokens
+                    current.append(Piece(document, start, start))
+                    stop = start
+                else:
+                    stop = min(end, start + left - len(self.leading))
+                    current.append(Piece(document, start, stop))
+                left -= len(self.leading) + stop - start
+                start = stop
+                if left <= 0:
+                    packs.append(tuple(current))
+                    current, left = [], self.length
+                    if len(packs) == num_packs:
+                        return packs
+        raise AssertionError("documents come without end")
+
+    def _order(self, chosen: NDArray[np.int64], seed: int) -> Iterator[int]:
+        rng = np.random.default_rng(seed)
+        while True:
+            yield from rng.permutation(chosen).tolist()
+
+    def pack(self, pieces: Sequence[Piece]) -> Pack:
+        """Return the tokens of a pack, read now."""
+        ids = np.concatenate([self._tokens(piece) for piece in pieces])[: self.length]
+        sizes = [len(self.leading) + piece.stop - piece.start for piece in pieces]
+        positions, targets = np.arange(self.length), np.append(ids[1:], IGNORED)
+        if self.mask_documents:
+            positions = np.concatenate([np.arange(size) for size in sizes])[: self.length]
+            ends = np.cumsum(sizes)[:-1]
+            targets[ends - 1] = IGNORED  # the first token of a document can't be told from the one before
+        return Pack(ids, positions, targets)
+
+    def _tokens(self, piece: Piece) -> NDArray[np.int64]:
+        length = int(self.documents.lengths[piece.document])
+        text = self.documents.tokens(piece.document, piece.start, min(piece.stop, length))
+        closing = self.closing if piece.stop > length else ()
+        return np.concatenate((np.array(self.leading, dtype=np.int64), text, np.array(closing, dtype=np.int64)))
