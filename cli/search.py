@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.model import load_model, pick_device, read_config
+from ..evaluation.model import load_model, pick_device
 from ..evaluation.results import git_commit, model_fingerprint, versions
 from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
 from ..evolution import (
@@ -22,7 +22,6 @@ from ..evolution import (
 )
 from ..hyperparams import preset
 from ..rope import RescaleFactors, RopeGeometry, install
-from ..rope.describe import describe_rope
 from .budget import with_budget
 from .configs import SearchConfig
 from .documents import load_documents
@@ -115,8 +114,8 @@ def _too_short(config: SearchConfig, geometry: RopeGeometry) -> str:
     if config.original_length is not None:
         return f"{rule}--original-length {own}; give the length that the model was trained on, or a longer target"
     return (
-        f"{rule}a model that reads {own} without any factors; give a longer target, or for weights that were tuned with "
-        "factors --readjust FACTORS"
+        f"{rule}a model that reads {own} without any factors; give a longer target, or for weights that were tuned "
+        "with factors --readjust FACTORS"
     )
 
 

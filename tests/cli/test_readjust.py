@@ -60,7 +60,7 @@ def test_sets_grow_by_one_length_with_each_search(arguments, model_folder, tmp_p
 def test_without_an_extension_there_is_nothing_to_search(arguments, model_folder, tmp_path, capsys):
     run = [*arguments, "--model", str(model_folder), "--target-length", "32", "--output-dir", str(tmp_path / "none")]
     assert main(run) == 2
-    assert "nothing to extend" in capsys.readouterr().err
+    assert "for weights that were tuned with factors --readjust FACTORS" in capsys.readouterr().err
 
 
 def test_a_target_beyond_the_extension_is_no_readjustment(arguments, model_folder, tmp_path, capsys):

@@ -42,7 +42,7 @@ def test_sets_travel_through_a_file(tmp_path):
 def test_sets_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match="different lengths"):
         FactorSets((factors(64, 2.0), factors(64, 3.0)))
-    with pytest.raises(ValueError, match="of one model"):
+    with pytest.raises(ValueError, match="one model.s"):
         FactorSets((factors(64, 2.0), factors(128, 3.0, original=16)))
     with pytest.raises(ValueError, match="at least one"):
         FactorSets(())
