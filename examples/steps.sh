@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the scripts of all model families share. Each calls it with its own path, which says the family and the step:
-# tokenize.sh, search.sh (a second call resumes) or evaluate.sh. Further options go to the step's longrope command.
+# tokenize.sh, search.sh (a second call resumes), evaluate.sh, finetune.sh or extend.sh (search, fine-tuning and all else
+# in one). Further options go to the step's longrope command.
 # What can be set in the environment:
 #   MODEL           local folder or hub id (default: that of the family's settings.sh)
 #   TARGET_LENGTH   tokens to extend to (default: as settings.sh says; for another MODEL twice its own length, since how
@@ -10,6 +11,9 @@
 #   MORE_EVAL_DATA  a second corpus for perplexity (default: Proof-pile, as in the paper; none with your own DATA)
 #   SAMPLES         search documents (default: as the hyper-parameters say; 5 where the evaluation has the same folder)
 #   HYPER_PARAMS    settings of the search: hybrid (1/20 of the paper's scores), longrope (the paper), or a file
+#   TRAIN_DATA      training documents of finetune.sh and extend.sh: as DATA; there is no default
+#   RECIPE          recipe of finetune.sh (default: that of settings.sh)
+#   EXTENSION       recipe of extend.sh (default: that of settings.sh)
 #   OUTPUT          run folder
 set -euo pipefail
 step=$(basename "$1" .sh) family=$(basename "$(dirname "$(realpath "$1")")")
@@ -86,6 +90,20 @@ case $step in
         longrope search --model "$MODEL" --tokenized "$search_data" --evaluation-tokenized "$eval_data" \
             --target-length "$TARGET_LENGTH" ${SAMPLES:+--samples "$SAMPLES"} --hyper-params "$HYPER_PARAMS" \
             --output-dir "$OUTPUT" --resume "$@"
+        ;;
+    finetune | extend)
+        if [ ! -e "${TRAIN_DATA:-}" ]; then
+            echo "TRAIN_DATA must be a folder of long texts that neither DATA nor EVAL_DATA holds, got '${TRAIN_DATA:-}'" >&2
+            exit 2
+        fi
+        train_data=$(tokens_of "$TRAIN_DATA")
+        if [ "$step" = finetune ]; then
+            longrope finetune --model "$MODEL" --factors "$OUTPUT" --tokenized "$train_data" \
+                --recipe "${RECIPE:-$FAMILY_RECIPE}" --output-dir "$OUTPUT-tuned" "$@"
+        else
+            longrope extend "${EXTENSION:-$FAMILY_EXTENSION}" --model "$MODEL" --train "$train_data" \
+                --search "$(tokens_of "$DATA")" --eval "$(tokens_of "$EVAL_DATA")" --output-dir "$OUTPUT-extended" "$@"
+        fi
         ;;
     evaluate)
         lengths=()

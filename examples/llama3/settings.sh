@@ -3,3 +3,5 @@
 # twice that, since 16 times would be two million.
 FAMILY_MODEL=meta-llama/Meta-Llama-3-8B
 FAMILY_TARGET_LENGTH=131072
+FAMILY_RECIPE=longrope2-mixed
+FAMILY_EXTENSION=llama3-128k

@@ -1,3 +1,5 @@
 # 8,192 to 16,384 tokens: small enough for a CPU.
 FAMILY_MODEL=HuggingFaceTB/SmolLM2-135M
 FAMILY_TARGET_LENGTH=16384
+FAMILY_RECIPE=smollm2
+FAMILY_EXTENSION=smollm2-64k

@@ -7,19 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from longrope.hyperparams import extend_recipe, finetune_recipe
+from longrope.rope import RescaleFactors, load_factors
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ("llama2", "llama3", "mistral", "phi3", "qwen3", "smollm2")
 
 
-def run(script: str, home: Path, **environment: object) -> subprocess.CompletedProcess[str]:
+def run(script: str, home: Path, *options: str, **environment: object) -> subprocess.CompletedProcess[str]:
     """Run a script of examples/ in this environment, with nothing in the hub's cache and no network."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("MODEL", "DATA", "EVAL_DATA")}
     inherited |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     inherited |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     variables = {name: str(value) for name, value in environment.items()}
-    command = ["bash", str(ROOT / "examples" / script)]
+    command = ["bash", str(ROOT / "examples" / script), *options]
     return subprocess.run(command, env=inherited | variables, capture_output=True, text=True, cwd=home, check=False)
 
 
@@ -63,3 +67,35 @@ def test_another_model_and_texts_go_the_whole_way(model_folder: Path, data: Path
     refused = run("mistral/search.sh", tmp_path, **chosen | {"SAMPLES": 4, "OUTPUT": tmp_path / "other"})
     assert refused.returncode == 2
     assert "that the search does not see, got 0" in refused.stderr
+
+
+def test_fine_tuning_goes_on_from_the_factors_of_the_search(model_folder: Path, data: Path, tmp_path: Path) -> None:
+    factors = RescaleFactors(np.linspace(1, 2, 8), 32, 64, 10000.0, 16)
+    factors.save(tmp_path / "run" / "factors.json")
+    chosen = {"MODEL": model_folder, "TARGET_LENGTH": 64, "OUTPUT": tmp_path / "run"}
+    refused = run("mistral/finetune.sh", tmp_path, **chosen)
+    assert refused.returncode == 2
+    assert "TRAIN_DATA must be a folder" in refused.stderr
+    sizes = ("--lengths", "64", "--steps", "2", "--batch-size", "2")
+    done = run("mistral/finetune.sh", tmp_path, *sizes, **chosen, TRAIN_DATA=data)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run-tuned" / "model" / "config.json").is_file()
+    assert load_factors(tmp_path / "run-tuned") == factors
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "qwen3"])
+def test_every_recipe_of_a_family_is_shipped(family: str) -> None:
+    settings = (ROOT / "examples" / family / "settings.sh").read_text()
+    (recipe,) = re.findall(r"^FAMILY_RECIPE=(.+)$", settings, re.MULTILINE)
+    (extension,) = re.findall(r"^FAMILY_EXTENSION=(.+)$", settings, re.MULTILINE)
+    assert finetune_recipe(recipe).is_file()
+    assert extend_recipe(extension).is_file()
+    assert (ROOT / "examples" / family / "finetune.sh").is_file()
+    assert (ROOT / "examples" / family / "extend.sh").is_file()
+
+
+def test_the_whole_extension_is_planned_for_another_model(model_folder: Path, data: Path, tmp_path: Path) -> None:
+    chosen = {"MODEL": model_folder, "TARGET_LENGTH": 64, "DATA": data, "TRAIN_DATA": data, "OUTPUT": tmp_path / "run"}
+    done = run("smollm2/extend.sh", tmp_path, "--plan", **chosen)
+    assert done.returncode == 0, done.stderr
+    assert "finetune, stage 1" in done.stdout
