@@ -61,7 +61,9 @@ class MicroBatches(Dataset[dict[str, Tensor]]):
         self._kinds = spread(
             [window.share for window in stage.windows], stage.steps * stage.batch_size // micro_batch_size
         )
-        self._nth = [int((self._kinds[:i] == kind).sum()) for i, kind in enumerate(self._kinds)]
+        self._nth = np.zeros_like(self._kinds)  # how many of its kind are before a micro-batch
+        for kind in range(len(stage.windows)):
+            self._nth[self._kinds == kind] = np.arange((self._kinds == kind).sum())
         self._rows = [micro_batch_size * stage.length // window.length for window in stage.windows]
         self._packers = [text.packer(window) for window in stage.windows]
         self._plans = [
@@ -75,7 +77,8 @@ class MicroBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return tokens, positions and targets, each (R, L), and whether the original RoPE is meant."""
         kind = int(self._kinds[index])
-        first, rows = self._nth[index] * self._rows[kind], self._rows[kind]
+        rows = self._rows[kind]
+        first = int(self._nth[index]) * rows
         packs = [self._packers[kind].pack(pieces) for pieces in self._plans[kind][first : first + rows]]
         targets = torch.from_numpy(np.stack([pack.targets for pack in packs]))
         return {

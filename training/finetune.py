@@ -91,7 +91,7 @@ def _run(job: Job, source: str, stage: Stage, factors: RescaleFactors, place: Pa
     place.mkdir(parents=True, exist_ok=True)
     batches = MicroBatches(stage, job.text, options.micro_batch_size, options.seed)
     model = job.load(source)
-    stored = model.config.dtype
+    stored: Any = model.config.dtype
     with install(model, job.original_length) as installation:
         trained = model if job.lora is None else add_adapters(model, job.lora)
         trainer = train_stage(trained, installation, factors, stage, batches, place, options)

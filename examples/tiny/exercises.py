@@ -20,7 +20,8 @@ class Haystacks:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, tokenized: str, rng: random.Random) -> None:
         documents = StoredDocuments(tokenized)
         texts = [documents.tokens(i, 1, int(length)) for i, length in enumerate(documents.lengths)]
-        self.stream = np.concatenate([np.append(text, tokenizer.eos_token_id) for text in texts])
+        end = np.array([tokenizer.eos_token_id], dtype=np.int64)
+        self.stream = np.concatenate([part for text in texts for part in (text, end)])
         self.rng = rng
 
     def window(self, length: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +143,8 @@ def test_shipped_recipes_plan_every_stage(name: str, model_folder: Path, capsys)
 def test_the_plan_says_what_does_not_fit(tmp_path: Path, capsys) -> None:
     from transformers import LlamaConfig
 
-    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    sizes: dict[str, Any] = {"hidden_size": 4096, "intermediate_size": 11008}
+    sizes |= {"num_hidden_layers": 32, "num_attention_heads": 32}
     LlamaConfig(**sizes, max_position_embeddings=4096, vocab_size=32000).save_pretrained(tmp_path)
     assert main(["extend", "llama2-2048k", "--plan", "--model", str(tmp_path)]) == 0
     lines = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}

@@ -26,7 +26,7 @@ def make_documents():
     return make
 
 
-@pytest.fixture
-def listed_documents():
-    """The class of documents in memory."""
+@pytest.fixture(scope="session")
+def listed():
+    """The class of documents in memory; token 0 is put in front of each."""
     return ListedDocuments

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -116,6 +117,6 @@ def test_document_masks_are_refused_where_devices_share_a_sequence() -> None:
 @pytest.mark.parametrize("name", ["fsdp", "context-parallel", "deepspeed-zero3"])
 def test_accelerate_reads_the_shipped_configs(name: str) -> None:
     path = finetune_recipe("yarn").parent / "accelerate" / f"{name}.yaml"
-    config = load_config_from_file(str(path))
+    config: Any = load_config_from_file(str(path))
     assert config.num_processes == 8
     assert json.dumps(config.to_dict(), default=str)

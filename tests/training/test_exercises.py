@@ -1,6 +1,7 @@
 """The embedded model's training documents for retrieval are as long as the windows that read them."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,7 @@ TINY = Path(__file__).parents[2] / "examples" / "tiny"
 @pytest.fixture
 def exercises(monkeypatch):
     monkeypatch.syspath_prepend(str(TINY))
-    import exercises
-
-    yield exercises.exercises
+    yield import_module("exercises").exercises
     for name in ("exercises", "retrieval"):
         sys.modules.pop(name, None)
 

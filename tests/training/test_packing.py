@@ -22,8 +22,8 @@ LEADING, CLOSING = [0], [1]
     closing=st.sampled_from([[], CLOSING]),
     seed=st.integers(0, 3),
 )
-def test_packs_hold_every_token_of_a_pass_once_in_order(texts, length, mask, closing, seed, listed_documents_class):
-    documents = listed_documents_class([[*range(100 * i, 100 * i + len(text))] for i, text in enumerate(texts, 1)])
+def test_packs_hold_every_token_of_a_pass_once_in_order(texts, length, mask, closing, seed, listed):
+    documents = listed([[*range(100 * i, 100 * i + len(text))] for i, text in enumerate(texts, 1)])
     packer = Packer(documents, length, LEADING, closing, mask)
     per_pass = sum(len(text) + len(closing) for text in texts)
     plan = packer.plan(per_pass, seed)  # each pack holds at least one token of text: more than a pass
@@ -34,17 +34,6 @@ def test_packs_hold_every_token_of_a_pass_once_in_order(texts, length, mask, clo
     assert seen == [[*range(100 * i, 100 * i + len(text))] for i, text in enumerate(texts, 1)]
     assert stream.count(1) == len(closing) * len(texts)
     assert all(pack.ids[0] == 0 for pack in packs)
-
-
-@pytest.fixture(scope="module")
-def listed_documents_class():
-    from importlib.util import module_from_spec, spec_from_file_location
-    from pathlib import Path
-
-    spec = spec_from_file_location("conftest_of_training", Path(__file__).parent / "conftest.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ListedDocuments
 
 
 def test_windows_of_long_documents_leave_out_the_short_ones(make_documents):
