@@ -29,7 +29,7 @@ from longrope.evaluation.objective import PerplexityObjective
 from longrope.evaluation.resources import PeakMemory
 from longrope.evaluation.results import git_commit, versions
 from longrope.evaluation.tokenized import TokenDocument
-from longrope.evolution import read_history
+from longrope.evolution import last_rows, read_history
 from longrope.evolution.curve import best_seed_on
 from longrope.rope import Installation, RescaleFactors, install, load_factors, write_atomically
 from longrope.rope.methods import YaRN
@@ -143,7 +143,7 @@ def search_costs(folder: str) -> dict[str, Any]:
     """Return what a finished search cost and found."""
     rows = read_history(Path(folder) / "history.jsonl").rows
     factors = load_factors(folder)
-    last = [row for row in rows if row.generation == rows[-1].generation]
+    last = last_rows(rows)
     tokens, seconds = sum(row.forwarded for row in rows), sum(row.seconds for row in rows)
     seed = best_seed_on(rows, {row.document for row in last})
     return {

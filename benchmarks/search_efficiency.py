@@ -57,7 +57,7 @@ class Run:
     @property
     def rows(self) -> list[HistoryRow]:
         """Its scores."""
-        return read_history(self.folder / "history.jsonl")[0]
+        return read_history(self.folder / "history.jsonl").rows
 
     @property
     def factors(self) -> RescaleFactors:

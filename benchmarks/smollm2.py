@@ -16,7 +16,7 @@ from longrope.evaluation.report.numbers import curves
 from longrope.evaluation.report.ranking import Ranking, rank
 from longrope.evaluation.report.runs import Evaluation, read_evaluation
 from longrope.evaluation.report.table import markdown, render_table
-from longrope.evolution import Genome, HistoryRow, read_history
+from longrope.evolution import Genome, HistoryRow, last_rows, read_history
 from longrope.evolution.curve import best_seed_on
 from longrope.rope import load_factors
 
@@ -68,7 +68,7 @@ class Search:
 
 def _winner(rows: Sequence[HistoryRow]) -> tuple[float, Genome, list[int]]:
     """Return loss, genome and windows of the best finalist of the selection, the last generation of a search."""
-    finals = [row for row in rows if row.generation == rows[-1].generation]
+    finals = last_rows(rows)
     windows = sorted({row.document for row in finals})
     nats: dict[Genome, float] = {}
     for row in finals:

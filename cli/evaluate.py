@@ -80,7 +80,7 @@ def _documents(
 
 
 def _warn(config: EvaluateConfig, geometry: RopeGeometry, methods: dict[str, Method | RescaleFactors]) -> None:
-    """Warn if the judge of LongPPL is one of those who are judged."""
+    """Warn if the evaluator of LongPPL is one of the compared methods."""
     if config.longppl_evaluator is None or "longppl" not in task_names(config):
         return
     for name in compared_evaluator(config.longppl_evaluator, config.model, geometry, methods):

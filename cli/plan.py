@@ -63,6 +63,8 @@ def print_plan(config: DoctorConfig) -> None:
         print(f"{name + ':':<22} {value}")
     check_disk(config.model, subject, config.output_dir)
     check_memory("a forward", forward_need(subject, target), subject.memory, target)
+    cache = generation_bytes(subject.size, target, subject.width)
+    check_memory("a prompt and its cache", cache, subject.memory, target)
     print()
     print_estimate(search, settings, search_space)
     print(_describe_evaluation(subject, target, config))
@@ -70,15 +72,16 @@ def print_plan(config: DoctorConfig) -> None:
 
 def _resources(model: str, subject: Subject, settings: Settings, length: int) -> Iterator[tuple[str, str]]:
     size, width = subject.size, subject.width
-    where = "an unknown memory" if subject.memory is None else f"{subject.memory / GIB:.1f} GiB"
     yield "memory, weights", f"{weight_bytes(size, width) / GIB:.1f} GiB"
     needs = {"forward": forward_need(subject, length), "prompt and cache": generation_bytes(size, length, width)}
     if wants_gradients(settings):
         needs["gradient"] = gradient_need(subject, length)
     for name, need in needs.items():
-        answer = True if subject.memory is None else fits(need, subject.memory)
-        verb = {True: "fits in", None: "may or may not fit in", False: "does not fit in"}[answer]
-        yield f"memory, {name}", f"{need / GIB:.1f} GiB, {verb} {where}"
+        if subject.memory is None:
+            yield f"memory, {name}", f"{need / GIB:.1f} GiB of an unknown memory"
+            continue
+        verb = {True: "fits in", None: "may or may not fit in", False: "does not fit in"}[fits(need, subject.memory)]
+        yield f"memory, {name}", f"{need / GIB:.1f} GiB, {verb} {subject.memory / GIB:.1f} GiB"
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
         yield "note", verdict
     if (download := download_bytes(model, subject)) > 0:
@@ -96,5 +99,6 @@ def _describe_evaluation(subject: Subject, length: int, config: DoctorConfig) ->
     price = "" if config.price_per_hour is None else f", price {hours * config.price_per_hour:,.2f}"
     return (
         f"evaluation of {methods} methods: {methods * sum(windows):,} tokens, {hours:,.2f} hours{price} "
-        f"(perplexity of {EVALUATION_DOCUMENTS} documents, {keys} pass keys at each of {len(lengths)} lengths)"
+        f"(perplexity of {EVALUATION_DOCUMENTS} documents of one corpus, {keys} pass keys at each of {len(lengths)} "
+        "lengths)"
     )

@@ -25,13 +25,14 @@ from ..evolution import GradientSettings, HybridSettings, Settings
 from ..rope.describe import RopeDescription, describe_rope, skeleton
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig, SweepConfig
 from .documents import LEAST_DOCUMENTS
+from .tasks import READ_DOCUMENTS, task_names
 
 GIB = 2**30
 RUN_BYTES = 2**27
 """Disk that a run folder may need: 128 MiB of journal, results and figures."""
 EVALUATION_DOCUMENTS = 10
 """Documents that examples and papers evaluate on."""
-CORPUS = "longrope tokenize --dataset pg19 --split train --min-tokens"
+CORPUS = "longrope tokenize --model M --dataset pg19 --split train --save-tokenized DATA --min-tokens"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -74,9 +75,13 @@ def preflight(
     if isinstance(config, SearchConfig) and settings is not None:
         for name, value in document_facts(config, settings, max(length, config.dataset_min_tokens or 0)):
             print(f"{name}: {value}")
+    elif config.tokenized is not None:
+        require_documents(
+            config.tokenized, max(length, config.dataset_min_tokens or 0), config.samples or LEAST_DOCUMENTS
+        )
     check_disk(config.model, subject, config.output_dir)
     check_memory("a forward", forward_need(subject, length), subject.memory, length)
-    if isinstance(config, EvaluateConfig):
+    if isinstance(config, EvaluateConfig) and set(task_names(config)) - set(READ_DOCUMENTS):
         need = generation_bytes(subject.size, length, subject.width)
         check_memory("a prompt and its cache", need, subject.memory, length)
     if isinstance(settings, GradientSettings):
@@ -96,19 +101,18 @@ def document_facts(config: SearchConfig | DoctorConfig, settings: Settings, leng
     Raises:
         ValueError: too few are long enough; of the evaluation's only if a folder is named for them, or in a plan.
     """
-    wanted, least = config.samples or settings.num_documents, config.samples or LEAST_DOCUMENTS
+    wanted = config.samples or settings.num_documents
+    least = config.samples or min(LEAST_DOCUMENTS, wanted)
     long = f"of {length} or more tokens"
     if config.tokenized is None:
         yield "search documents", f"{wanted} {long}, at least {least}: {CORPUS} {length} --num-documents {wanted}"
-        yield "evaluation documents", f"{EVALUATION_DOCUMENTS} others {long}, e.g. of PG19's test split and Proof-pile"
+        others = f"{EVALUATION_DOCUMENTS} others {long}, e.g. of PG19's test split and Proof-pile"
+        if (other := config.evaluation_tokenized) is not None:
+            others = f"{count_documents(other, length)} {long} in {other}"
+        yield "evaluation documents", others
         return
-    there = count_documents(config.tokenized, length)
+    there = require_documents(config.tokenized, length, least)
     taken = min(there, wanted)
-    if there < least:
-        raise ValueError(
-            f"samples must be at most the {there} documents {long} in {config.tokenized}, got {least} to search on; "
-            f"get more with {CORPUS} {length}, or take fewer samples or a shorter target length"
-        )
     yield "search documents", f"{taken} of the {there} {long} in {config.tokenized}"
     other = config.evaluation_tokenized
     if other is None and isinstance(config, SearchConfig):
@@ -122,6 +126,20 @@ def document_facts(config: SearchConfig | DoctorConfig, settings: Settings, leng
             "scripts), or search on fewer (--samples)"
         )
     yield "evaluation documents", f"{left} {long} in {other or config.tokenized}"
+
+
+def require_documents(path: str, length: int, least: int) -> int:
+    """Return how many documents of a folder are long enough.
+
+    Raises:
+        ValueError: they are fewer than `least`.
+    """
+    if (there := count_documents(path, length)) < least:
+        raise ValueError(
+            f"samples must be at most the {there} documents of {length} or more tokens in {path}, got {least}; "
+            f"get more with {CORPUS} {length}, or take fewer samples or shorter lengths"
+        )
+    return there
 
 
 def read_subject(

@@ -10,7 +10,7 @@ the block:
     block 1            [ trunc_len | window ]
 
 The long context is the whole document before x, as in the paper, whose evaluator reads that far; or, for an evaluator
-that must not see more than `long_len` tokens, it is cut into blocks in the same way, so that any evaluator can judge
+that must not see more than `long_len` tokens, it is cut into blocks in the same way, so that any evaluator can read
 documents of any length:
 
     block 0   [     long_len - window | window ]
@@ -84,7 +84,7 @@ def own_window_rule(
     trunc_len: int | None = None,
     sliding_window: int | None = None,
 ) -> KeyTokenRule:
-    """Return the rule for an unmodified model that judges inside the window it was trained on.
+    """Return the rule for an unmodified model that stays inside the window it was trained on.
 
     It favours no way of extending the window: a token is key if most of the window predicts it and a small part of the
     window does not. With the defaults a document goes through the model ten times, in pieces no longer than the window.

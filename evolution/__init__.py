@@ -5,7 +5,7 @@ Nothing here knows a model: the objective is handed in, so the engine needs neit
 
 from .budget import Budget, Price, cost_of
 from .curve import CurvePoint, search_curve
-from .history import HistoryRow, read_history
+from .history import HistoryRow, last_rows, read_history
 from .journal import RunFolder
 from .search import (
     DifferentiableObjective,
@@ -76,6 +76,7 @@ __all__ = [
     "build_strategy",
     "cost_of",
     "load_settings",
+    "last_rows",
     "read_history",
     "run_search",
     "search_curve",

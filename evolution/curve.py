@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from .history import HistoryRow, read_history
+from .history import HistoryRow, last_rows, read_history
 from .space import Genome
 
 PROBE = "probe"
@@ -91,8 +91,9 @@ def search_curve(path: str | Path) -> list[CurvePoint]:
 def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
     """Return the incumbents of a history, each with its loss on one fixed set of windows against the best seed's.
 
-    A strategy whose candidates are scored on windows of their own scores each incumbent on probe windows (origin
-    `probe`). Without these the set is what the last generation was scored on, and the incumbent is the best so far.
+    `hybrid`, whose candidates are scored on fresh windows, scores each incumbent on probe windows (origin `probe`).
+    Without these the set is what the last generation was scored on, and the incumbent is the best so far: for `cma` and
+    `gradient`, which draw fresh windows too, that is where they begin and where they end.
     """
     reference = best_seed(rows)
     if reference is None:
@@ -110,7 +111,7 @@ def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
         if genome != reference and (probed or loss < best):
             best = loss
             points.append(CurvePoint(tokens, loss - known[reference]))
-    last = [row for row in rows if row.generation == rows[-1].generation]
+    last = last_rows(rows)
     scores = {genome: loss for genome, one in _by_genome(last).items() if (loss := _loss(one.values())) is not None}
     winner = min(scores, key=lambda genome: scores[genome], default=None) if probed else None
     final = best if winner is None else known.get(winner, best)
@@ -119,7 +120,7 @@ def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
 
 def _documents_of_last(rows: Sequence[HistoryRow]) -> set[int]:
     """Return the documents of the last generation, of several lengths those of the longest."""
-    last = [row for row in rows if row.generation == rows[-1].generation and not row.differentiated]
+    last = [row for row in last_rows(rows) if not row.differentiated]
     longest = max((row.forwarded for row in last), default=0)
     return {row.document for row in last if row.forwarded == longest}
 

@@ -5,6 +5,7 @@ a smaller batch, and a resumed run has to give the same numbers as one that was 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,3 +106,9 @@ def _parse_row(line: bytes) -> HistoryRow | None:
         return HistoryRow(**payload)
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def last_rows(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
+    """Return the scores of the last generation, which are not the last in the file where lost ones were made again."""
+    last = max((row.generation for row in rows), default=0)
+    return [row for row in rows if row.generation == last]

@@ -198,7 +198,8 @@ class _Run:
         if generation == 0:
             raise ValueError(
                 f"max_scored_tokens must be at least {cost_of(requests, price) + reserved} for the first and the last "
-                f"generation, got {self.budget.max_scored_tokens}; raise it or choose smaller hyper-parameters"
+                f"generation, got {self.budget.max_scored_tokens}; raise it and continue with --resume, or choose "
+                "smaller hyper-parameters in a new folder"
             )
         return False
 

@@ -28,6 +28,8 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, np.ndarray | np.generic):
+        if str(value.dtype) not in DTYPES:
+            raise TypeError(f"a stored array must be of {', '.join(DTYPES)}, got {value.dtype}; convert it")
         items = [to_json(item) for item in value.ravel().tolist()]
         return {"$array": items, "shape": list(value.shape), "dtype": str(value.dtype)}
     if isinstance(value, int):

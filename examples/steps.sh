@@ -16,6 +16,7 @@
 #   EXTENSION       recipe of extend.sh (default: that of settings.sh)
 #   OUTPUT          run folder
 set -euo pipefail
+shopt -s inherit_errexit # a failure inside $(...) ends the script
 step=$(basename "$1" .sh) family=$(basename "$(dirname "$(realpath "$1")")")
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -42,8 +43,9 @@ OUTPUT=${OUTPUT:-runs/$name}
 # Print the folder of tokens for some documents; texts are tokenized first.
 tokens_of() {
     if [ -e "$1" ] && [ ! -e "$1/tokens.json" ]; then
-        longrope tokenize --model "$MODEL" --dataset "$1" --save-tokenized "$OUTPUT-tokens-$(basename "$1")" >&2
-        echo "$OUTPUT-tokens-$(basename "$1")"
+        tokens="$OUTPUT-tokens-$(basename "$1")-$(realpath "$1" | cksum | cut -d ' ' -f 1)"
+        longrope tokenize --model "$MODEL" --dataset "$1" --save-tokenized "$tokens" >&2
+        echo "$tokens"
     else
         echo "$1"
     fi

@@ -33,7 +33,8 @@ def test_texts_are_tokenized_to_the_folder_that_the_search_reads(environment: di
     for _ in range(2):  # again it finds them done
         done = script("tokenize.sh", environment)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == str(tmp_path / "run-tokens-texts")
-    assert read_info(tmp_path / "run-tokens-texts").documents == 2
+        assert [done.stdout.splitlines()[-1]] == [str(path) for path in tmp_path.glob("run-tokens-texts-*")]
+    (folder,) = tmp_path.glob("run-tokens-texts-*")
+    assert read_info(folder).documents == 2
     planned = script("search.sh", {**environment, "TARGET_LENGTH": "256"}, "--estimate")
     assert planned.returncode == 0, planned.stderr
