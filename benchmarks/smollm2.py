@@ -6,6 +6,7 @@ Whatever is not there yet is left out, so the report of an unfinished run says w
 import argparse
 import json
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ class Search:
     budget_tokens: int
     scored_tokens: int
     seconds: float
+    seconds_a_score: float
+    """Median over the scores without derivatives."""
+    seconds_a_gradient: float | None
+    """Median over those with; None if there were none."""
     candidates: int
     found_by: str
     """Where the winner came from."""
@@ -52,11 +57,14 @@ class Search:
         rows = read_history(folder / "history.jsonl").rows
         loss, winner, windows = _winner(rows)
         best_seed = best_seed_on(rows, windows)
+        gradients = [row.seconds for row in rows if row.differentiated]
         return cls(
             name=f"{FOUND}{folder.name.removeprefix('search-')}",
             budget_tokens=factors.provenance["search"]["max_scored_tokens"],
             scored_tokens=sum(row.forwarded for row in rows),
             seconds=round(sum(row.seconds for row in rows), 1),
+            seconds_a_score=statistics.median(row.seconds for row in rows if not row.differentiated),
+            seconds_a_gradient=statistics.median(gradients) if gradients else None,
             candidates=len({row.genome for row in rows}),
             found_by=next(row.origin for row in rows if row.genome == winner),
             gain=math.nan if best_seed is None else loss - best_seed[1],
@@ -140,13 +148,26 @@ def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
         f"Searched with the default settings on {len(searches[0].documents)} other books: "
         f"{titles(searches[0].documents)}.\n"
     )
-    header = ["search", "scored tokens", "windows", "seconds", "candidates", "found by", "gain", "attention factor"]
+    header = [
+        "search",
+        "scored tokens",
+        "windows",
+        "seconds",
+        "a score",
+        "a gradient",
+        "candidates",
+        "found by",
+        "gain",
+        "attention factor",
+    ]
     lines = [
         [
             one.name,
             f"{one.scored_tokens:,} of {one.budget_tokens:,}",
             f"{one.scored_tokens / (2 * TRAINED):g}",
             f"{one.seconds:,.0f}",
+            f"{one.seconds_a_score:.0f}",
+            "-" if one.seconds_a_gradient is None else f"{one.seconds_a_gradient:.0f}",
             str(one.candidates),
             one.found_by,
             f"{percent(one.gain)} on {one.windows}",
@@ -157,7 +178,7 @@ def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
     yield markdown(header, lines)
     yield (
         "Gain: change of perplexity against the best seed on the windows of the selection, which were not searched on. "
-        "Seconds are of scoring; the machine was shared with other work.\n"
+        "Seconds are of scoring, on a machine that was shared with other work; a gradient counts as three scores.\n"
     )
     yield (
         f"The seeds of the default search are formulas that cost no score, such as `{start}` and "
@@ -180,7 +201,7 @@ def difference_lines(ranking: Ranking, method: str) -> Iterator[str]:
                 cells.append("-")
                 continue
             cells.append(f"{percent(found.value)} ({percent(found.low)} to {percent(found.high)})")
-            verdict = "better than" if found.high < 0 else "worse than" if found.low > 0 else "no different from"
+            verdict = "better than" if found.high < 0 else "worse than" if found.low > 0 else "indistinguishable from"
             words.setdefault((length, verdict), []).append(f"`{other}`")
         lines.append([other, *cells])
     yield f"## `{method}` against the others\n"

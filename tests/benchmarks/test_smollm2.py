@@ -63,7 +63,7 @@ def test_the_report_tells_better_from_worse_and_from_no_difference(
             sign = 1 if one["first"] == "longrope_seed_0" else -1
             other = one["second"] if sign == 1 else one["first"]
             low, high = sorted((sign * one["low"], sign * one["high"]))
-            verdict = "better than" if high < 0 else "worse than" if low > 0 else "no different from"
+            verdict = "better than" if high < 0 else "worse than" if low > 0 else "indistinguishable from"
             line = next(x for x in text.splitlines() if x.startswith(f"- At {one['length']} tokens `longrope_seed_0`"))
             part = next(part for part in line.split(";") if f"`{other}`" in part)
             assert verdict in part
