@@ -7,6 +7,6 @@ source examples/setup.sh
 ruff check .
 ruff format --check .
 mkdir -p build/types/longrope # the packages under the name they are imported by, for the type checker
-for package in rope evolution evaluation cli hyperparams; do ln -sfn "$PWD/$package" build/types/longrope/$package; done
+for package in rope evolution evaluation training cli hyperparams; do ln -sfn "$PWD/$package" build/types/longrope/$package; done
 pyright
 python -m pytest "$@"
