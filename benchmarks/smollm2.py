@@ -178,7 +178,7 @@ def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
     yield markdown(header, lines)
     yield (
         "Gain: change of perplexity against the best seed on the windows of the selection, which were not searched on. "
-        "Seconds are of scoring, on a machine that was shared with other work; a gradient counts as three scores.\n"
+        "Seconds are wall time of scoring, pauses of the process included; a gradient counts as three scores.\n"
     )
     yield (
         f"The seeds of the default search are formulas that cost no score, such as `{start}` and "
