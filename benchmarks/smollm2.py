@@ -102,9 +102,7 @@ def main() -> None:
     numbers = as_json(evaluation, searches, rankings, precision, options.start)
     options.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     shown = [one for one in curves(evaluation.rows, "perplexity", METRICS["perplexity"]) if one.method != "linear"]
-    draw_perplexity(
-        shown, TRAINED, options.output.with_suffix(".png"), "SmolLM2-135M on books, built for 16,384 tokens"
-    )
+    draw_perplexity(shown, TRAINED, options.output.with_suffix(".png"), TITLE)
     print(text)
 
 

@@ -19,9 +19,8 @@ from scipy.sparse.csgraph import connected_components
 
 from .history import HistoryRow, last_rows, read_history
 from .space import Genome
+from .strategies.base import PROBE
 
-PROBE = "probe"
-"""Origin of scores that are there for the curve alone."""
 Scores = Mapping[int, HistoryRow]
 """Rows of one candidate by document."""
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from ..space import Genome, Space
 
+PROBE = "probe"
+"""Origin of scores that are there for the search curve alone."""
 GRADIENT_SCORES = 3
 """Scores that a loss with its derivatives counts as: one forward, and a backward of twice its work."""
 

@@ -12,7 +12,7 @@ from ..operators import crossover, distinct, mutate
 from ..racing import p_value_of_worse, survivors
 from ..settings import HybridSettings
 from ..space import Genome, Space
-from .base import GRADIENT_SCORES, Evaluation, Request
+from .base import GRADIENT_SCORES, PROBE, Evaluation, Request
 from .explorer import Explorer
 from .gradient import Adam, Descent, mean_gradient
 from .windows import WindowPool
@@ -265,7 +265,7 @@ class Probe(Stage):
     asked: bool = False
 
     def ask(self) -> list[Request]:
-        requests = [] if self.asked else [Request(self.incumbent, self.windows, "probe")]
+        requests = [] if self.asked else [Request(self.incumbent, self.windows, PROBE)]
         self.asked = True
         return requests
 
