@@ -18,7 +18,7 @@ import numpy as np
 from longrope.cli import evaluate, finetune
 from longrope.cli.configs import EvaluateConfig
 from longrope.cli.training_configs import FinetuneConfig
-from longrope.evaluation.results import ResultRow, read_results, versions
+from longrope.evaluation.comparison.results import ResultRow, read_results, versions
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 TRAIN = ("runs/python-packages-train", *(f"exercises-{n}=runs/exercises/{n}" for n in (256, 1024, 2048)))

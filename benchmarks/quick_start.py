@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from longrope.evaluation.comparison.results import ResultRow, read_results
 from longrope.evaluation.report.metrics import format_value
 from longrope.evaluation.report.table import markdown
-from longrope.evaluation.results import ResultRow, read_results
 from longrope.rope import write_atomically
 
 SEED = "seed-"

@@ -22,13 +22,13 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from longrope.evaluation.batching import free_memory, is_out_of_memory
-from longrope.evaluation.cost import forward_flops, model_size
-from longrope.evaluation.model import pick_device, pick_dtype
-from longrope.evaluation.objective import PerplexityObjective
-from longrope.evaluation.resources import PeakMemory
-from longrope.evaluation.results import git_commit, versions
-from longrope.evaluation.tokenized import TokenDocument
+from longrope.evaluation.comparison.results import git_commit, versions
+from longrope.evaluation.data.tokenized import TokenDocument
+from longrope.evaluation.objectives.perplexity import PerplexityObjective
+from longrope.evaluation.scoring.batching import free_memory, is_out_of_memory
+from longrope.evaluation.scoring.cost import forward_flops, model_size
+from longrope.evaluation.scoring.model import pick_device, pick_dtype
+from longrope.evaluation.scoring.resources import PeakMemory
 from longrope.evolution import last_rows, read_history
 from longrope.evolution.curve import best_seed_on
 from longrope.rope import Installation, RescaleFactors, install, load_factors, write_atomically

@@ -24,10 +24,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import yaml
 
-from longrope.evaluation.model import load_model
-from longrope.evaluation.objective import PerplexityObjective
-from longrope.evaluation.results import git_commit, model_fingerprint, versions
-from longrope.evaluation.tokenized import TokenizedDocuments, load_tokenized
+from longrope.evaluation.comparison.results import git_commit, model_fingerprint, versions
+from longrope.evaluation.data.tokenized import TokenizedDocuments, load_tokenized
+from longrope.evaluation.objectives.perplexity import PerplexityObjective
+from longrope.evaluation.scoring.model import load_model
 from longrope.evolution import Genome, HistoryRow, Settings, Space, load_settings, read_history
 from longrope.hyperparams import preset
 from longrope.rope import Installation, RescaleFactors, build_method, install, load_factors

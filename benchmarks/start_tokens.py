@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longrope.evaluation.model import load_model
-from longrope.evaluation.objective import PerplexityObjective
-from longrope.evaluation.results import provenance
-from longrope.evaluation.statistics import holm, paired_differences
-from longrope.evaluation.tokenized import check_tokenizer, leading_special_tokens, load_tokenized
+from longrope.evaluation.comparison.results import provenance
+from longrope.evaluation.comparison.statistics import holm, paired_differences
+from longrope.evaluation.data.tokenized import check_tokenizer, leading_special_tokens, load_tokenized
+from longrope.evaluation.objectives.perplexity import PerplexityObjective
+from longrope.evaluation.scoring.model import load_model
 from longrope.evolution import START_TOKEN_CHOICES
 from longrope.rope import RescaleFactors, install, load_factors, write_atomically
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..evaluation.model import load_model, pick_attention, pick_device, pick_dtype, read_config
-from ..evaluation.results import versions
+from ..evaluation.comparison.results import versions
+from ..evaluation.scoring.model import load_model, pick_attention, pick_device, pick_dtype, read_config
 from ..rope import install
 from ..rope.describe import RopeDescription, describe_rope, probe_model
 from .configs import DoctorConfig

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from ..evaluation.tokenized import TokenizedDocuments, load_tokenized
+from ..evaluation.data.tokenized import TokenizedDocuments, load_tokenized
 
 LEAST_DOCUMENTS = 2
 """Documents a command is content with where the user does not say how many: intervals and choices need two."""

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ..evaluation.cost import ModelSize, forward_flops, model_size
-from ..evaluation.model import read_config
+from ..evaluation.scoring.cost import ModelSize, forward_flops, model_size
+from ..evaluation.scoring.model import read_config
 from ..evolution import (
     GRADIENT_SCORES,
     Evaluation,

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ..evaluation.cells import Collected, collect, method_key, read_cells
-from ..evaluation.compare import compare
-from ..evaluation.model import load_model
+from ..evaluation.comparison.cells import Collected, collect, method_key, read_cells
+from ..evaluation.comparison.compare import compare
+from ..evaluation.comparison.results import LeftOut, ResultRow, Results, provenance, read_results, write_results
+from ..evaluation.comparison.ruler_means import ruler_means
+from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
 from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
-from ..evaluation.results import LeftOut, ResultRow, Results, provenance, read_results, write_results
-from ..evaluation.ruler.means import ruler_means
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
+from ..evaluation.scoring.model import load_model
 from ..evolution import search_curve
 from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
 from .configs import EvaluateConfig

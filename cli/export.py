@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..evaluation.model import load_model, read_config
-from ..evaluation.objective import PerplexityObjective
+from ..evaluation.comparison.results import Results, read_results
+from ..evaluation.data.tokenized import check_tokenizer
+from ..evaluation.objectives.perplexity import PerplexityObjective
 from ..evaluation.report.table import render_tables
-from ..evaluation.results import Results, read_results
-from ..evaluation.tokenized import check_tokenizer
+from ..evaluation.scoring.model import load_model, read_config
 from ..rope import RescaleFactors, RopeGeometry, install, load_factors
 from ..rope.describe import describe_rope
 from ..rope.export import export_hf

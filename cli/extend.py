@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.model import read_config
+from ..evaluation.comparison.results import model_fingerprint, write_results
 from ..evaluation.report.runs import RESULTS_JSON, combine, read_evaluation
-from ..evaluation.results import model_fingerprint, write_results
+from ..evaluation.scoring.model import read_config
 from ..hyperparams import extend_recipe
 from ..rope import FactorSets, RescaleFactors, compose, load_factor_sets, load_factors, write_atomically
 from . import evaluate, export, finetune, report, search

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM
 
-from ..evaluation.cost import ModelSize, forward_flops, model_size
-from ..evaluation.model import read_config
+from ..evaluation.scoring.cost import ModelSize, forward_flops, model_size
+from ..evaluation.scoring.model import read_config
 from ..hyperparams import finetune_recipe
 from ..training import load_recipe
 from ..training.cost import scoring_bytes, training_bytes, training_flops

@@ -9,9 +9,9 @@ from typing import Any
 from accelerate import PartialState
 from transformers import AutoTokenizer, PreTrainedModel
 
-from ..evaluation.model import load_model, pick_device, read_config
-from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import tokenizer_fingerprint
+from ..evaluation.comparison.results import git_commit, model_fingerprint, versions
+from ..evaluation.data.tokenized import tokenizer_fingerprint
+from ..evaluation.scoring.model import load_model, pick_device, read_config
 from ..hyperparams import finetune_recipe
 from ..rope import METHODS, RescaleFactors, RopeGeometry, build_method, load_factors, write_atomically
 from ..rope.describe import describe_rope

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.key_tokens import model_losses, own_window_rule, paper_rule
-from ..evaluation.longppl import Evaluator, LongPPL, load_key_tokens
-from ..evaluation.model import load_model, read_config
-from ..evaluation.results import model_fingerprint
-from ..evaluation.tokenized import TokenizedDocuments
+from ..evaluation.comparison.results import model_fingerprint
+from ..evaluation.data.tokenized import TokenizedDocuments
+from ..evaluation.scoring.key_tokens import model_losses, own_window_rule, paper_rule
+from ..evaluation.scoring.model import load_model, read_config
+from ..evaluation.tasks.longppl import Evaluator, LongPPL, load_key_tokens
 from ..rope import Method, RescaleFactors, RopeGeometry, load_factors, rope_geometry
 from ..rope.methods import NoScaling
 from .configs import EvaluateConfig

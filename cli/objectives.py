@@ -4,13 +4,15 @@ from dataclasses import dataclass, fields
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.gradients import GradientObjective
-from ..evaluation.key_tokens import own_window_rule
-from ..evaluation.mixed_objective import MixedObjective
-from ..evaluation.needle_objective import NeedleObjective, NeedleOptions
-from ..evaluation.objective import KeyTokenObjective, PerplexityObjective, WindowObjective
-from ..evaluation.short_long import ShortLongObjective
-from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens
+from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
+from ..evaluation.objectives.base import WindowObjective
+from ..evaluation.objectives.gradients import GradientObjective
+from ..evaluation.objectives.key_tokens import KeyTokenObjective
+from ..evaluation.objectives.mixed import MixedObjective
+from ..evaluation.objectives.needle import NeedleObjective, NeedleOptions
+from ..evaluation.objectives.perplexity import PerplexityObjective
+from ..evaluation.objectives.short_long import ShortLongObjective
+from ..evaluation.scoring.key_tokens import own_window_rule
 from ..evolution import ParetoSettings, Settings
 from ..rope import Installation
 from .configs import SearchConfig

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ..evaluation.cost import forward_flops, generation_bytes, weight_bytes
-from ..evaluation.model import pick_device
+from ..evaluation.scoring.cost import forward_flops, generation_bytes, weight_bytes
+from ..evaluation.scoring.model import pick_device
 from ..evolution import Settings, load_settings
 from ..hyperparams import preset
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig

@@ -9,7 +9,8 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from transformers import PreTrainedConfig
 
-from ..evaluation.cost import (
+from ..evaluation.data.tokenized import count_documents
+from ..evaluation.scoring.cost import (
     MEMORY_TOLERANCE,
     ModelSize,
     forward_bytes,
@@ -18,9 +19,8 @@ from ..evaluation.cost import (
     model_size,
     weight_bytes,
 )
-from ..evaluation.model import pick_attention, pick_device, pick_dtype, read_config
-from ..evaluation.resources import available_memory
-from ..evaluation.tokenized import count_documents
+from ..evaluation.scoring.model import pick_attention, pick_device, pick_dtype, read_config
+from ..evaluation.scoring.resources import available_memory
 from ..evolution import GradientSettings, HybridSettings, Settings
 from ..rope.describe import RopeDescription, describe_rope, skeleton
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig, SweepConfig

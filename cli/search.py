@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.model import load_model, pick_device
-from ..evaluation.results import git_commit, model_fingerprint, versions
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
+from ..evaluation.comparison.results import git_commit, model_fingerprint, versions
+from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
+from ..evaluation.scoring.model import load_model, pick_device
 from ..evolution import (
     Genome,
     HistoryRow,

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from ..evaluation.cells import collect, method_key, read_cells
-from ..evaluation.compare import compare
-from ..evaluation.model import load_model, read_config
-from ..evaluation.perplexity import Perplexity
-from ..evaluation.results import provenance, write_results
-from ..evaluation.sweep import Point, parameters_of, rank_points, read_sweep
-from ..evaluation.tokenized import TokenizedDocuments, check_tokenizer
+from ..evaluation.comparison.cells import collect, method_key, read_cells
+from ..evaluation.comparison.compare import compare
+from ..evaluation.comparison.results import provenance, write_results
+from ..evaluation.comparison.sweep import Point, parameters_of, rank_points, read_sweep
+from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
+from ..evaluation.scoring.model import load_model, read_config
+from ..evaluation.tasks.perplexity import Perplexity
 from ..hyperparams import sweep_file
 from ..rope import build_method, write_atomically
 from ..rope.describe import describe_rope

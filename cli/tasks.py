@@ -7,18 +7,18 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.longbench.build import TASKS as LONGBENCH
-from ..evaluation.longbench.build import build_longbench
-from ..evaluation.longbench.registry import DATASETS
-from ..evaluation.needle import MultiNeedle, SingleNeedle
-from ..evaluation.nolima import NoLiMa
-from ..evaluation.passkey import Passkey, PasskeyHard
-from ..evaluation.perplexity import Perplexity
-from ..evaluation.ruler.tasks import RULER, build_ruler, reads_essays
-from ..evaluation.sliding import SlidingPerplexity
-from ..evaluation.tail import TailPerplexity
-from ..evaluation.task import Task
-from ..evaluation.tokenized import TokenizedDocuments, leading_special_tokens
+from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
+from ..evaluation.tasks.base import Task
+from ..evaluation.tasks.longbench.build import TASKS as LONGBENCH
+from ..evaluation.tasks.longbench.build import build_longbench
+from ..evaluation.tasks.longbench.registry import DATASETS
+from ..evaluation.tasks.needle import MultiNeedle, SingleNeedle
+from ..evaluation.tasks.nolima import NoLiMa
+from ..evaluation.tasks.passkey import Passkey, PasskeyHard
+from ..evaluation.tasks.perplexity import Perplexity
+from ..evaluation.tasks.ruler.tasks import RULER, build_ruler, reads_essays
+from ..evaluation.tasks.sliding import SlidingPerplexity
+from ..evaluation.tasks.tail import TailPerplexity
 from ..rope.names import unknown_name
 from .configs import EvaluateConfig
 from .longppl import build_longppl
@@ -121,7 +121,7 @@ def _longbench(name: str) -> Builder:
 def _lm_eval(name: str) -> Builder:
     def build(sources: Sources) -> Task:
         try:
-            from ..evaluation.harness import LmEval
+            from ..evaluation.tasks.harness import LmEval
         except ImportError as error:
             raise ValueError(
                 f"tasks {LM_EVAL}NAME need the package lm-eval, got {error}; pip install 'lm-eval[hf]'"

@@ -1,8 +1,8 @@
 """`longrope tokenize`: documents in, token ids with a fingerprint out."""
 
-from ..evaluation.corpus import read_documents
-from ..evaluation.model import read_tokenizer
-from ..evaluation.tokenized import save_tokenized
+from ..evaluation.data.corpus import read_documents
+from ..evaluation.data.tokenized import save_tokenized
+from ..evaluation.scoring.model import read_tokenizer
 from .configs import TokenizeConfig
 
 

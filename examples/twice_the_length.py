@@ -2,7 +2,7 @@
 
 import sys
 
-from longrope.evaluation.model import read_config
+from longrope.evaluation.scoring.model import read_config
 
 try:
     print(2 * read_config(sys.argv[1]).get_text_config().max_position_embeddings)

@@ -13,6 +13,15 @@ PACKAGES = {
     "training": {"rope", "evaluation"},
     "cli": {"rope", "evolution", "evaluation", "training"},
 }
+GROUPS = {
+    "data": set(),
+    "scoring": {"data"},
+    "objectives": {"data", "scoring"},
+    "tasks": {"data", "scoring"},
+    "comparison": {"data", "scoring", "tasks"},
+    "report": {"data", "scoring", "tasks", "comparison"},
+}
+"""Folders of `evaluation`, and those below each."""
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -33,10 +42,17 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_package_imports_only_the_rooms_below_it(path: Path) -> None:
+def test_a_package_imports_only_the_packages_below_it(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     packages = {name.split(".")[1] for name in imported(path) if name.startswith("longrope.")}
     assert packages - {package, "hyperparams"} <= PACKAGES[package]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "evaluation").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_folder_of_evaluation_imports_only_those_below_it(path: Path) -> None:
+    group, *file = path.relative_to(ROOT / "evaluation").parts
+    names = {name.split(".")[2] for name in imported(path) if name.startswith("longrope.evaluation.")}
+    assert names - {group} <= (GROUPS[group] if file else set())
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if "evolution" in p.parts], ids=lambda p: p.name)

@@ -3,7 +3,7 @@
 Letters: N parameters, D devices, L layers, T tokens of a forward on one device.
 """
 
-from ..evaluation.cost import ModelSize, forward_bytes, forward_flops, weight_bytes
+from ..evaluation.scoring.cost import ModelSize, forward_bytes, forward_flops, weight_bytes
 
 HALF = 2
 """Bytes of a bfloat16."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as arrow
 from numpy.typing import NDArray
 
-from ..evaluation.tokenized import TokensInfo, read_info
+from ..evaluation.data.tokenized import TokensInfo, read_info
 
 
 class Documents(Protocol):

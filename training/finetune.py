@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.tokenized import leading_special_tokens
+from ..evaluation.data.tokenized import leading_special_tokens
 from ..rope import RescaleFactors, install
 from .batches import MicroBatches, TrainingText
 from .checkpoints import new_folder, remove_checkpoints

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.loss import IGNORED
+from ..evaluation.scoring.loss import IGNORED
 from .documents import Documents
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..evaluation.loss import IGNORED, target_nats
+from ..evaluation.scoring.loss import IGNORED, target_nats
 from ..rope import Installation, RescaleFactors
 from .batches import MicroBatches
 from .checkpoints import last_complete, mark_complete

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..results import ResultRow
+from ..comparison.results import ResultRow
 
 LOWER_IS_BETTER = frozenset({"token_weighted", "document_weighted", "window_weighted", "longppl"})
 """Beside everything with `perplexity` in its name; of all other metrics, shares from 0 to 1, more is better."""

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...rope import RescaleFactors, RopeGeometry
-from ..results import ResultRow
-from ..statistics import token_weighted_perplexity
+from ..comparison.results import ResultRow
+from ..scoring.estimates import token_weighted_perplexity
 from .metrics import lower_is_better
 
 Array = NDArray[np.float64]

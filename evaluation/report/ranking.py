@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..results import ResultRow
-from ..statistics import SIGNIFICANCE, PairedDifference, holm, paired_differences
+from ..comparison.results import ResultRow
+from ..comparison.statistics import SIGNIFICANCE, PairedDifference, holm, paired_differences
 from .metrics import SUITES, better, lower_is_better, suite_of
 
 Records = Mapping[str, Sequence[dict[str, Any]]]

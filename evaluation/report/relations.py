@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..results import ResultRow
-from ..statistics import Correlation, correlation, smooth_fit, variance_share
+from ..comparison.results import ResultRow
+from ..comparison.statistics import Correlation, correlation, smooth_fit, variance_share
 from .metrics import better
 from .numbers import Array, Grid, Rows, comparable, measured
 

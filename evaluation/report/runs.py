@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..cells import collect, read_cells
-from ..results import LeftOut, ResultRow, read_results
+from ..comparison.cells import collect, read_cells
+from ..comparison.results import LeftOut, ResultRow, read_results
 
 RESULTS_JSON = "results.json"
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from ...rope import RescaleFactors, RopeGeometry
-from ..results import ResultRow
+from ..comparison.results import ResultRow
 from . import tables
 from .document import Entry, Picture, Section, Table, plain_row
 from .figures import (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..results import ResultRow
+from ..comparison.results import ResultRow
 from .metrics import format_value, headlines, suites
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..results import LeftOut, ResultRow
+from ..comparison.results import LeftOut, ResultRow
 from .document import Entry, Mark, Table, plain_row
 from .metrics import format_interval, format_value, lower_is_better, measure, task_title
 from .numbers import Rows

@@ -2,8 +2,8 @@
 
 import math
 
-from ..results import ResultRow
-from ..statistics import SIGNIFICANCE
+from ..comparison.results import ResultRow
+from ..comparison.statistics import SIGNIFICANCE
 from .metrics import format_interval, format_value, lower_is_better, measure, task_title
 from .ranking import Contrast, Ranking, Standing
 

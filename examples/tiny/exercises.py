@@ -10,7 +10,7 @@ from retrieval import RetrievalSequences
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from longrope.evaluation.tokenized import TokenDocument, save_tokenized
+from longrope.evaluation.data.tokenized import TokenDocument, save_tokenized
 from longrope.training import StoredDocuments
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from longrope.evaluation.packages import MANIFEST, SPLITS, SourceFile, decode_source
+from longrope.evaluation.data.packages import MANIFEST, SPLITS, SourceFile, decode_source
 
 ROOT = Path(__file__).parents[2]
 TRAIN_ONLY = ("numpy", "torch")
@@ -123,7 +123,7 @@ def choose(found: Iterable[tuple[SourceFile, str]]) -> tuple[list[SourceFile], d
 def main() -> None:
     """Write the manifest and print what the splits hold and share."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "evaluation" / MANIFEST)
+    parser.add_argument("--output", type=Path, default=ROOT / "evaluation" / "data" / MANIFEST)
     output = parser.parse_args().output
     chosen, shared = choose(candidates())
     with output.open("w", newline="", encoding="utf-8") as file:

@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from longrope.evaluation.needle import all_values_question
-from longrope.evaluation.prompts import COMMENT, FILLER, LANDMARK, Needle, PromptStyle
+from longrope.evaluation.data.prompts import COMMENT, FILLER, LANDMARK, Needle, PromptStyle
+from longrope.evaluation.tasks.needle import all_values_question
 
 WORDS = "amber basil cedar delta ember fjord grove hazel ivory jade kite lotus maple north ocean pearl quartz river"
 KINDS = {"passkey": 30, "named_passkey": 15, "key_value": 20, "all_values": 10, "variables": 10, "copy": 15}

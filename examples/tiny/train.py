@@ -17,8 +17,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from longrope.evaluation.corpus import read_documents
-from longrope.evaluation.packages import PACKAGES
+from longrope.evaluation.data.corpus import read_documents
+from longrope.evaluation.data.packages import PACKAGES
 
 CONTEXT = 256
 RETRIEVAL_SHARE = 0.33

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from longrope.cli.main import main
-from longrope.evaluation.results import read_results
+from longrope.evaluation.comparison.results import read_results
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "smollm2.py"
 START = "ntk-by-parts:alpha=0.5,beta=4,attention_factor=su"

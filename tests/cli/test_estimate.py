@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from longrope.cli.estimate import plan
 from longrope.cli.main import main
-from longrope.evaluation.cost import forward_flops, model_size
+from longrope.evaluation.scoring.cost import forward_flops, model_size
 from longrope.evolution import (
     CmaSettings,
     GradientSettings,

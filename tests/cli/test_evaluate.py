@@ -16,7 +16,7 @@ import yaml
 from longrope.cli.configs import EvaluateConfig
 from longrope.cli.main import main
 from longrope.cli.tasks import GROUPS, TASKS, missing_data, task_names
-from longrope.evaluation.results import Results, read_results
+from longrope.evaluation.comparison.results import Results, read_results
 from longrope.rope import RescaleFactors
 
 COMMAND = [sys.executable, "-m", "longrope.cli"]
@@ -227,7 +227,7 @@ def test_standard_benchmarks_without_lm_eval_name_the_package(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "longrope.evaluation.harness", raising=False)
+    monkeypatch.delitem(sys.modules, "longrope.evaluation.tasks.harness", raising=False)
     command = [*arguments, "--lengths", "100", "--tasks", "standard", "--output-dir", str(tmp_path / "out")]
     assert main(command) == 2
     assert "pip install 'lm-eval[hf]'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from longrope.cli import search
 from longrope.cli.main import main
-from longrope.evaluation.results import read_results
+from longrope.evaluation.comparison.results import read_results
 from longrope.hyperparams import extend_recipe
 from longrope.rope import apply_factors, load_factor_sets, load_factors
 

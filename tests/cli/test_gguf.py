@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from longrope.cli.main import main
-from longrope.evaluation.results import model_fingerprint, read_results
+from longrope.evaluation.comparison.results import model_fingerprint, read_results
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ import pytest
 from longrope.cli.configs import SearchConfig
 from longrope.cli.main import main
 from longrope.cli.objectives import build_objective, forward_lengths, perplexity_lengths
-from longrope.evaluation.gradients import GradientObjective
-from longrope.evaluation.mixed_objective import MixedObjective
-from longrope.evaluation.needle_objective import NeedleObjective
-from longrope.evaluation.objective import KeyTokenObjective, PerplexityObjective
-from longrope.evaluation.tokenized import TokenDocument, TokenizedDocuments, TokensInfo, tokenizer_fingerprint
+from longrope.evaluation.data.tokenized import TokenDocument, TokenizedDocuments, TokensInfo, tokenizer_fingerprint
+from longrope.evaluation.objectives.gradients import GradientObjective
+from longrope.evaluation.objectives.key_tokens import KeyTokenObjective
+from longrope.evaluation.objectives.mixed import MixedObjective
+from longrope.evaluation.objectives.needle import NeedleObjective
+from longrope.evaluation.objectives.perplexity import PerplexityObjective
 from longrope.evolution import PaperSettings
 from longrope.rope import RescaleFactors, install
 

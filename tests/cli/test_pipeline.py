@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from longrope.cli.main import main
-from longrope.evaluation.results import read_results
+from longrope.evaluation.comparison.results import read_results
 from longrope.rope import apply_factors, load_factors
 
 COMMAND = [sys.executable, "-m", "longrope.cli"]

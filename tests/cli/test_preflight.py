@@ -11,7 +11,7 @@ from transformers import AutoConfig, MistralConfig
 
 from longrope.cli import preflight
 from longrope.cli.main import main
-from longrope.evaluation import resources
+from longrope.evaluation.scoring import resources
 from longrope.rope.describe import skeleton
 
 GIB = 2**30

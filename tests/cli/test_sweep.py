@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from longrope.cli.main import main
-from longrope.evaluation.results import read_results
+from longrope.evaluation.comparison.results import read_results
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from longrope.evaluation.corpus import Document
-from longrope.evaluation.tokenized import TokenDocument, TokenizedDocuments, TokensInfo, fingerprint
+from longrope.evaluation.data.corpus import Document
+from longrope.evaluation.data.tokenized import TokenDocument, TokenizedDocuments, TokensInfo, fingerprint
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from longrope.evaluation.tokenized import read_info
+from longrope.evaluation.data.tokenized import read_info
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from longrope.evaluation.cost import model_size
+from longrope.evaluation.scoring.cost import model_size
 from longrope.training.cost import scoring_bytes, training_bytes, training_flops
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from longrope.evaluation.corpus import Document
-from longrope.evaluation.tokenized import save_tokenized
+from longrope.evaluation.data.corpus import Document
+from longrope.evaluation.data.tokenized import save_tokenized
 from longrope.training import Packer, StoredDocuments
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny"

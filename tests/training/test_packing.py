@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evaluation.loss import IGNORED, target_nats, token_nats
+from longrope.evaluation.scoring.loss import IGNORED, target_nats, token_nats
 from longrope.rope import install
 from longrope.rope.methods import YaRN
 from longrope.training import Packer

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from longrope.evaluation.comparison.results import LeftOut
 from longrope.evaluation.report.build import build_report
 from longrope.evaluation.report.runs import read_evaluation
 from longrope.evaluation.report.writing import write_report
-from longrope.evaluation.results import LeftOut
-from longrope.evaluation.ruler.tasks import RULER
+from longrope.evaluation.tasks.ruler.tasks import RULER
 
 from .synthetic import answers, losses, positions, write_run
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from longrope.evaluation.cells import CellEntry, append_cell, digest, factors_as_json, run_identity
-from longrope.evaluation.results import LeftOut, ResultRow, write_results
-from longrope.evaluation.ruler.means import ruler_means
-from longrope.evaluation.statistics import mean_score, token_weighted_perplexity
+from longrope.evaluation.comparison.cells import CellEntry, append_cell, digest, factors_as_json, run_identity
+from longrope.evaluation.comparison.results import LeftOut, ResultRow, write_results
+from longrope.evaluation.comparison.ruler_means import ruler_means
+from longrope.evaluation.scoring.estimates import mean_score, token_weighted_perplexity
 from longrope.rope import RopeGeometry
 from longrope.rope.methods import Linear
 

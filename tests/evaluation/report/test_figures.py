@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from longrope.evaluation.comparison.results import ResultRow
 from longrope.evaluation.report import figures, maps
 from longrope.evaluation.report.numbers import (
     DepthMap,
@@ -14,7 +15,6 @@ from longrope.evaluation.report.numbers import (
     lambda_profiles,
 )
 from longrope.evaluation.report.relations import Sensitivity, Trend
-from longrope.evaluation.results import ResultRow
 from longrope.rope import RopeGeometry
 from longrope.rope.methods import YaRN
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from longrope.evaluation.comparison.results import ResultRow
 from longrope.evaluation.report.numbers import (
     box_rows,
     curve_rows,
@@ -14,7 +15,6 @@ from longrope.evaluation.report.numbers import (
     position_curves,
     position_rows,
 )
-from longrope.evaluation.results import ResultRow
 from longrope.rope import RopeGeometry
 from longrope.rope.methods import Linear, YaRN
 

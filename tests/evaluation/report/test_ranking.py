@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longrope.evaluation.comparison.results import ResultRow
+from longrope.evaluation.comparison.ruler_means import ruler_means
 from longrope.evaluation.report.ranking import Ranking, consistency, items, rank
-from longrope.evaluation.results import ResultRow
-from longrope.evaluation.ruler.means import ruler_means
-from longrope.evaluation.ruler.tasks import RULER
+from longrope.evaluation.tasks.ruler.tasks import RULER
 
 from .synthetic import answers, losses, measure
 

@@ -4,6 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from longrope.evaluation.comparison.results import ResultRow
 from longrope.evaluation.report.relations import (
     MAX_LEVELS,
     best_variants,
@@ -14,7 +15,6 @@ from longrope.evaluation.report.relations import (
     parse_spec,
     sensitivities,
 )
-from longrope.evaluation.results import ResultRow
 
 
 def row(

@@ -1,6 +1,6 @@
+from longrope.evaluation.comparison.results import ResultRow
 from longrope.evaluation.report.metrics import format_value, headlines, lower_is_better, measure, suites
 from longrope.evaluation.report.table import markdown, render_table, render_tables
-from longrope.evaluation.results import ResultRow
 
 ROWS = [
     ResultRow("none", "perplexity", "token_weighted", 2048, 58.8, 50.0, 70.0, 20),

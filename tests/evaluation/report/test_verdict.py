@@ -1,9 +1,9 @@
 import pytest
 
+from longrope.evaluation.comparison.results import ResultRow
+from longrope.evaluation.comparison.statistics import PairedDifference
 from longrope.evaluation.report.ranking import Contrast, Ranking, Standing
 from longrope.evaluation.report.verdict import difference_text, p_text, short_verdict, verdict
-from longrope.evaluation.results import ResultRow
-from longrope.evaluation.statistics import PairedDifference
 
 
 def two_methods(first: float, second: float, p: float | None, task: str = "perplexity", metric: str = "token_weighted"):

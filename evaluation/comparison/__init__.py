@@ -1,0 +1,1 @@
+"""Methods side by side: cells that resume, results with provenance, sweeps, and paired tests."""

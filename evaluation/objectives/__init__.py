@@ -1,0 +1,1 @@
+"""What a search minimises: losses of many candidates on one window."""

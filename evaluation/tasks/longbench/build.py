@@ -1,0 +1,80 @@
+"""LongBench tasks by their names."""
+
+import random
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from ...data.seeding import seeded
+from .data import HUB, HUB_V2, AnyRow, load_questions, load_rows
+from .metrics import CLASSIFICATION
+from .registry import DATASETS, NAMES
+from .v1 import LongBench
+from .v2 import LongBench2
+
+V2_TASKS = ("longbench2", "longbench2_cot")
+TASKS = (*(f"longbench_{name}" for name in NAMES), *V2_TASKS)
+"""Names of all tasks: 21 of v1, 13 of LongBench-E (`..._e`), v2 without and with chain of thought."""
+
+
+def build_longbench(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    source: Path | str | None = None,
+    samples: int | None = None,
+    chat: bool | None = None,
+    batch_size: int = 1,
+    seed: int = 0,
+) -> LongBench | LongBench2:
+    """Return a LongBench task with its data.
+
+    Args:
+        name: one of `TASKS`, e.g. `longbench_qasper`.
+        tokenizer: tokenizer of the model.
+        source: file or folder in the official format (v1: `<dataset>.jsonl`; v2: `data.json`), or a hub id (None: the
+            official one).
+        samples: rows to take, a selection by the seed in the order of the data (None: all).
+        chat: whether prompts are put into the tokenizer's chat template, except where LongBench never does
+            (None: where the tokenizer has one).
+        batch_size: prompts per forward.
+        seed: of the selection and of the bootstrap.
+
+    Raises:
+        ValueError: the name is unknown, the data is missing or not in the official format, there are fewer rows than
+            asked for, or an optional package of the metric is missing.
+    """
+    if name not in TASKS:
+        raise ValueError(f"LongBench task must be one of {', '.join(TASKS)}, got {name!r}")
+    if name in V2_TASKS:
+        questions = _select(load_questions(source or HUB_V2), samples, "longbench2", seed)
+        return LongBench2(
+            tokenizer=tokenizer,
+            rows=questions,
+            chain_of_thought=name == "longbench2_cot",
+            chat=chat,
+            batch_size=batch_size,
+            seed=seed,
+        )
+    file = name.removeprefix("longbench_")
+    dataset = DATASETS[file.removesuffix("_e")]
+    dataset.metric.check_packages()
+    rows = load_rows(file, source or HUB, dataset.metric is CLASSIFICATION)
+    return LongBench(
+        tokenizer=tokenizer,
+        dataset=dataset,
+        rows=_select(rows, samples, name, seed),
+        extended=file.endswith("_e"),
+        chat=chat,
+        batch_size=batch_size,
+        seed=seed,
+    )
+
+
+def _select(rows: tuple[AnyRow, ...], samples: int | None, name: str, seed: int) -> tuple[AnyRow, ...]:
+    if samples is None:
+        return rows
+    if not 1 <= samples <= len(rows):
+        raise ValueError(f"samples must be from 1 to the {len(rows)} rows of {name}, got {samples}; take fewer")
+    chosen = random.Random(seeded(name, seed)).sample(range(len(rows)), samples)
+    return tuple(rows[index] for index in sorted(chosen))
