@@ -19,6 +19,7 @@ from ..evolution import (
     Settings,
     Space,
     Strategy,
+    build_seeds,
     build_strategy,
     cost_of,
 )
@@ -27,7 +28,7 @@ from ..rope.describe import skeleton
 from .budget import with_budget
 from .configs import SearchConfig
 from .objectives import forward_lengths
-from .seeds import build_seeds
+from .seeds import seed_options
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def print_estimate(
         space = space_of(chosen, options, geometry)
         lengths = WindowLengths(chosen, options, num_documents, geometry.original_length)
         chosen, budget = with_budget(chosen, options, lengths.price(0, False))
-        seeds = build_seeds(options, geometry, space)
+        seeds = build_seeds(seed_options(options, geometry), geometry, space)
         strategy = build_strategy(chosen, space, seeds, num_documents, options.seed)
         one = plan(strategy, lengths.price, budget.max_scored_tokens)
         if isinstance(chosen, HybridSettings):  # it may spend what the plan has left

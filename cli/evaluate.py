@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..evaluation.comparison.cells import Collected, collect, method_key, read_cells
 from ..evaluation.comparison.compare import compare
+from ..evaluation.comparison.methods import Methods, build_methods
 from ..evaluation.comparison.results import LeftOut, ResultRow, Results, provenance, read_results, write_results
 from ..evaluation.comparison.ruler_means import ruler_means
 from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
@@ -23,7 +24,6 @@ from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_at
 from .configs import EvaluateConfig
 from .documents import load_documents
 from .longppl import compared_evaluator
-from .methods import Methods, build_methods
 from .preflight import preflight
 from .tasks import Sources, build_tasks, check_documents, missing_data, task_names
 
@@ -43,7 +43,14 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
     preflight(config, max(config.lengths))
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     geometry = rope_geometry(model, config.original_length)
-    chosen = build_methods(config, geometry)
+    chosen = build_methods(
+        config.methods,
+        config.factors,
+        geometry,
+        config.lengths,
+        config.target_length,
+        config.csv_attention_factor,
+    )
     methods = chosen.by_name
     _warn(config, geometry, methods)
     data = _documents(config, chosen, tokenizer)

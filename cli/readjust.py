@@ -4,7 +4,6 @@ They are relative to the RoPE of the pre-training, as those of the extension are
 one file; they lie between no scaling and the largest factors that a search for the extension may have.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from ..rope import (
     load_factors,
     rope_geometry,
 )
-from ..rope.methods import NoScaling, YaRN
 from ..rope.plain import is_scaled, make_plain
 from .configs import SearchConfig
 
@@ -68,19 +66,3 @@ def save_readjusted(config: SearchConfig, geometry: RopeGeometry, readjusted: Re
     path = Path(config.output_dir) / "factor_sets.json"
     FactorSets((*kept, readjusted)).save(path)
     print(f"{'by length:':<18} {path}")
-
-
-def readjustment_seeds(
-    config: SearchConfig, geometry: RopeGeometry, extension: RescaleFactors
-) -> dict[str, RescaleFactors]:
-    """Return no scaling, the extension, and what lies between them."""
-    ratio = config.target_length / geometry.original_length
-    seeds = {"none": NoScaling().factors(geometry), "extension": extension}
-    powers = {"extension/2": 0.5, "extension/4": 0.25}
-    if 1 < ratio < extension.scale:
-        powers["extension-rescaled"] = math.log(ratio) / math.log(extension.scale)
-        seeds["yarn"] = YaRN(ratio).factors(geometry)
-    for name, power in powers.items():
-        attention = geometry.attention_factor * (extension.attention_factor / geometry.attention_factor) ** power
-        seeds[name] = replace(extension, lambdas=extension.lambdas**power, attention_factor=attention)
-    return seeds

@@ -16,6 +16,8 @@ from ..evolution import (
     SearchResult,
     Settings,
     Space,
+    attention_policy,
+    build_seeds,
     build_strategy,
     load_settings,
     run_search,
@@ -31,7 +33,7 @@ from .objectives import build_objective
 from .preflight import preflight
 from .progress import SearchReport, describe_result, render_origins
 from .readjust import extension_of, prepare_readjustment, save_readjusted
-from .seeds import attention_policy, build_seeds
+from .seeds import number_or_name, seed_options
 
 RECORDED_ONLY = ("commit", "versions")
 """Provenance that is recorded but may differ when a run is resumed: a commit must not end a search of days."""
@@ -75,7 +77,7 @@ def run(config: SearchConfig) -> None:
         space = search_space(settings, config, geometry)
         provenance = _provenance(config, settings, data, model)
         build = _builder(config, geometry, space, provenance)
-        seeds = build_seeds(config, geometry, space)
+        seeds = build_seeds(seed_options(config, geometry), geometry, space)
         strategy = build_strategy(settings, space, seeds, len(data.documents), config.seed)
         with RunFolder(config.output_dir, _decisive(provenance), resume=config.resume) as folder:
             for note in folder.notes:
@@ -122,7 +124,7 @@ def _too_short(config: SearchConfig, geometry: RopeGeometry) -> str:
 def _builder(
     config: SearchConfig, geometry: RopeGeometry, space: Space, provenance: dict[str, Any]
 ) -> Callable[[Genome], RescaleFactors]:
-    policy = attention_policy(config, geometry, space)
+    policy = attention_policy(number_or_name(config.attention_factor), geometry, space)
 
     def build(genome: Genome) -> RescaleFactors:
         searched = space.decode_attention(genome)

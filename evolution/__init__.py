@@ -16,6 +16,7 @@ from .search import (
     SearchResult,
     run_search,
 )
+from .seeds import SeedOptions, attention_policy, build_seeds
 from .settings import (
     CmaSettings,
     GradientSettings,
@@ -70,9 +71,12 @@ __all__ = [
     "RunFolder",
     "SearchProgress",
     "SearchResult",
+    "SeedOptions",
     "Settings",
     "Space",
     "Strategy",
+    "attention_policy",
+    "build_seeds",
     "build_strategy",
     "cost_of",
     "load_settings",

@@ -1,4 +1,4 @@
-"""Which methods an evaluation compares, from its options."""
+"""Which methods are compared: baselines by name, and searched factors from their files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..rope import (
+from ...rope import (
     Method,
     RescaleFactors,
     RopeGeometry,
@@ -15,8 +15,7 @@ from ..rope import (
     load_factor_sets,
     load_factors,
 )
-from ..rope.methods.searched import ByLength, by_length
-from .configs import EvaluateConfig
+from ...rope.methods.searched import ByLength, by_length
 
 
 class Methods(NamedTuple):
@@ -30,31 +29,44 @@ class Methods(NamedTuple):
     """Factor files that do not tell what they were searched on."""
 
 
-def build_methods(config: EvaluateConfig, geometry: RopeGeometry) -> Methods:
+def build_methods(
+    specs: Sequence[str],
+    factors: Sequence[str],
+    geometry: RopeGeometry,
+    lengths: Sequence[int],
+    target_length: int | None = None,
+    csv_attention_factor: float | str = "su",
+) -> Methods:
     """Return baselines and factors.
 
-    Baselines are built for the target length: as given, or the longest length, or that of the factors if it is longer.
+    Args:
+        specs: baselines, e.g. `yarn` or `yarn:beta_fast=16`, or `@FILE` of a YAML list of them.
+        factors: sources of factors, as SOURCE or NAME=SOURCE (default name: longrope).
+        geometry: RoPE of the evaluated model.
+        lengths: context lengths of the evaluation, in tokens.
+        target_length: that baselines are built for; None: the longest length, or that of the factors if it is longer.
+        csv_attention_factor: of factors from a CSV, which holds none: su, yarn, or a number.
 
     Raises:
         ValueError: a method or file can't be read, or a name is there twice.
     """
-    specs, tuned_documents = _spell_out(config.methods)
+    baselines, tuned_documents = _spell_out(specs)
     found: dict[str, RescaleFactors | ByLength] = {}
-    for text in config.factors:
+    for text in factors:
         name, equals, path = text.rpartition("=")
         name = name if equals else "longrope"
-        if name in found or name in specs:
+        if name in found or name in baselines:
             raise ValueError(f"factors must have names of their own, got {name!r} twice; write NAME=PATH")
         if holds_factor_sets(path):
             found[name] = by_length(load_factor_sets(path))
         else:
-            found[name] = load_factors(path, geometry, max(config.lengths), config.csv_attention_factor)
+            found[name] = load_factors(path, geometry, max(lengths), csv_attention_factor)
     sets = {name: one.sets.sets if isinstance(one, ByLength) else (one,) for name, one in found.items()}
-    target = config.target_length or max([*config.lengths, *(each[-1].target_length for each in sets.values())])
+    target = target_length or max([*lengths, *(each[-1].target_length for each in sets.values())])
     factor = max(1.0, target / geometry.original_length)
     searched = {name: {digest for one in each for digest in one.searched_documents} for name, each in sets.items()}
     return Methods(
-        {spec: build_method(spec, factor) for spec in specs} | found,
+        {spec: build_method(spec, factor) for spec in baselines} | found,
         frozenset(tuned_documents).union(*searched.values()),
         tuple(name for name, documents in searched.items() if not documents),
     )
