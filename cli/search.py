@@ -85,9 +85,9 @@ def run(config: SearchConfig) -> None:
             with SearchReport(folder, config.trackers) as report:
                 result = run_search(strategy, objective, folder, build, report.show, budget)
             rows = folder.rows
-    _save(config, build(result.best.genome), result, rows, len(data.documents))
-    if config.readjust is not None:
+    if config.readjust is not None:  # before the factors, which mark the end
         save_readjusted(config, geometry, build(result.best.genome))
+    _save(config, build(result.best.genome), result, rows, len(data.documents))
     if isinstance(strategy, ParetoStrategy):
         save_front(Path(config.output_dir), strategy.front, result.best.genome, build)
 

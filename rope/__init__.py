@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .composition import compose
 from .factor_sets import FactorSets, holds_factor_sets, load_factor_sets
 from .factors import RescaleFactors
-from .files import write_atomically
+from .files import staging_folder, write_atomically
 from .frequencies import RopeGeometry
 from .methods import METHODS, Method, build_method, register
 from .reading import load_factors
@@ -32,6 +32,7 @@ __all__ = [
     "load_factors",
     "register",
     "rope_geometry",
+    "staging_folder",
     "write_atomically",
 ]
 

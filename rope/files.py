@@ -1,7 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
+import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,3 +23,34 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def staging_folder(output: Path) -> Iterator[Path]:
+    """Give an empty folder beside `output`, to be renamed when everything is in it; it is gone when the block ends.
+
+    What a killed process left in its place is removed.
+
+    Raises:
+        ValueError: another process is writing the same output.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staging = output.with_name(f".{output.name}.partial")
+    staging.mkdir(exist_ok=True)
+    lock = os.open(staging, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise ValueError(
+            f"output must be written by one process at a time, got {output}, which another one is writing; wait for it "
+            "or choose another folder"
+        ) from error
+    try:
+        for path in staging.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        yield staging
+    finally:
+        if staging.exists() and os.path.samestat(os.fstat(lock), staging.stat()):
+            shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)

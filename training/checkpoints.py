@@ -1,11 +1,7 @@
-"""Checkpoints that count only when they are whole, and folders that appear whole or not at all."""
+"""Checkpoints that count only when they are whole."""
 
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 COMPLETE = "complete"
@@ -31,18 +27,4 @@ def last_complete(folder: Path) -> str | None:
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a stage that has ended."""
     for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `path` when the block ends, and vanishes if it raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        shutil.rmtree(path, ignore_errors=True)  # other processes do the same

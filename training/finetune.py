@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.data.tokenized import leading_special_tokens
-from ..rope import RescaleFactors, install
+from ..rope import RescaleFactors, install, staging_folder
 from .batches import MicroBatches, TrainingText
-from .checkpoints import new_folder, remove_checkpoints
+from .checkpoints import remove_checkpoints
 from .documents import Documents
 from .lora import LoRA, add_adapters, merge_adapters
 from .recipe import Recipe, Stage
@@ -65,6 +65,7 @@ def finetune(job: Job, recipe: Recipe, factors: Sequence[RescaleFactors], folder
         place = folder / f"{index + 1}-{stage.length}"
         if not (place / TUNED).is_dir():
             _run(job, source, stage, chosen, place, options)
+        remove_checkpoints(place)
         source = str(place / TUNED)
     return Path(source)
 
@@ -100,10 +101,10 @@ def _run(job: Job, source: str, stage: Stage, factors: RescaleFactors, place: Pa
             model = merge_adapters(trained)
             state = model.state_dict()
     if trainer.is_world_process_zero():
-        with new_folder(place / TUNED) as new:
+        factors.save(place / "factors.json")
+        with staging_folder(place / TUNED) as new:
             model.config.dtype = stored
             model.save_pretrained(new, state_dict=as_stored(state, stored))
             job.tokenizer.save_pretrained(new)
-        factors.save(place / "factors.json")
-        remove_checkpoints(place)
+            new.rename(place / TUNED)
     trainer.accelerator.wait_for_everyone()

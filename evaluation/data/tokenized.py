@@ -6,9 +6,6 @@ is recorded, because perplexities under different policies don't compare.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...rope.files import write_atomically
+from ...rope import staging_folder, write_atomically
 from .corpus import Document
 
 TOKENS_JSON = "tokens.json"
@@ -116,17 +113,13 @@ def save_tokenized(
     path = Path(path)
     if path.exists() and not (path / TOKENS_JSON).is_file():
         raise ValueError(f"output must be a new folder, got {path}, which exists and holds no {TOKENS_JSON}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        info = _write(temporary / "tokens", documents, tokenizer, source, num_documents, min_tokens)
+    with staging_folder(path) as staging:
+        info = _write(staging / "tokens", documents, tokenizer, source, num_documents, min_tokens)
         if not path.exists():
-            os.rename(temporary / "tokens", path)
+            (staging / "tokens").rename(path)
         elif read_info(path) != info:
             raise ValueError(f"output must be a new folder, got {path}, which holds other tokens; choose another name")
         return info
-    finally:
-        shutil.rmtree(temporary)
 
 
 def read_info(path: Path) -> TokensInfo:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Literal, get_args
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from ..files import staging_folder
 
 Weights = Literal["copy", "link", "none"]
 """Copy the weights, link them (hard link on one disk, else symbolic), or leave them out."""
@@ -103,22 +104,19 @@ def replaced_folder(output: Path, is_ours: Callable[[Path], bool]) -> Iterator[P
     empty = output.is_dir() and not any(output.iterdir())
     if output.exists() and not empty and not (output.is_dir() and is_ours(output)):
         raise ValueError(f"output must be a new, empty or earlier exported folder, got {output}; choose another name")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _swap(temporary, output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with staging_folder(output) as staging:
+        old = staging.with_name(f"{staging.name}.old")
+        if old.exists():  # of a process that was killed while it put the new folder in its place
+            shutil.rmtree(old) if output.exists() else old.rename(output)
+        yield staging
+        _swap(staging, output, old)
 
 
-def _swap(new: Path, output: Path) -> None:
+def _swap(new: Path, output: Path, old: Path) -> None:
     if not output.exists():
         new.rename(output)
         return
-    old = output.rename(new.with_name(f"{new.name}.old"))
+    output.rename(old)
     try:
         new.rename(output)
     except BaseException:

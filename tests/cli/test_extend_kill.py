@@ -1,0 +1,135 @@
+"""`longrope extend` killed in every stage, one after the other: it ends as if it had never been stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from longrope.cli.main import main
+from longrope.evaluation.results import read_results
+from longrope.rope import load_factor_sets, load_factors
+
+STAGES = ("1-search", "2-finetune", "3-search", "4-readjust", "5-evaluate", "6-export")
+SEARCH = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
+SEARCH |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
+TUNING = {"learning_rate": 1e-2, "batch_size": 2, "stages": [{"length": 64, "steps": 4}]}
+SEARCHING = {"hyper_params": "paper.yaml", "samples": 3, "attention_factor": 1.0}
+RECIPE = [
+    {"search": {"target_length": 64, "max_scored_tokens": 3000, **SEARCHING}},
+    {"finetune": {"recipe": "tuning.yaml", "save_steps": 1}},
+    {"search": {"target_length": 128, "max_scored_tokens": 6000, **SEARCHING}},
+    {"readjust": {"lengths": [32, 64], "max_scored_tokens": 2000, **SEARCHING}},
+    {"evaluate": {"lengths": [32, 128], "methods": ["none", "yarn"], "tasks": ["perplexity"], "samples": 3}},
+    {"export": {}},
+]
+
+CHILDREN = """
+import json, os, signal, sys, torch
+import longrope.cli.extend
+from longrope.cli.main import main
+
+torch.set_num_threads(1)
+WRITING = os.O_WRONLY | os.O_RDWR
+
+def watch(stage, fatal):
+    # Count the files below the folder of a stage that are opened for writing; die instead of opening the fatal one.
+    seen = []
+    def hook(event, arguments):
+        if event == "open" and isinstance(arguments[0], (str, bytes)) and (arguments[2] or 0) & WRITING:
+            path = os.fsdecode(arguments[0])
+            if stage in path:
+                seen.append(path)
+                if len(seen) == fatal:
+                    os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+for line in sys.stdin:
+    stage, fatal, arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.dup2(2, 1)  # what the command prints is no exit code
+        watch(stage, fatal)
+        os._exit(main(arguments))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs a command per line in a process of its own, killed with no chance to tidy up."""
+
+KILLS = {"1-search": 7, "2-finetune": 16, "3-search": 8, "4-readjust": 14, "5-evaluate": 12, "6-export": 6}
+"""How many files a stage may open for writing; it dies at the last of them, about half-way."""
+
+
+class Runs(NamedTuple):
+    """The same extension twice."""
+
+    whole: Path
+    """Never stopped."""
+    killed: Path
+    """Killed once in each stage."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Runs:
+    folder = tmp_path_factory.mktemp("extend")
+    for split in ("train", "search", "eval"):
+        texts = folder / split
+        texts.mkdir()
+        for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
+            (texts / f"{word}.txt").write_text("".join(f"{split} {word} {i * (index + 3)} " for i in range(80)))
+        named = {"model": model_folder, "dataset": texts, "save-tokenized": folder / f"{split}-tokens"}
+        assert main(["tokenize", *(f"--{name}={value}" for name, value in named.items())]) == 0
+    (folder / "paper.yaml").write_text(yaml.safe_dump(SEARCH))
+    (folder / "tuning.yaml").write_text(yaml.safe_dump(TUNING))
+    data = {"train": ["train-tokens"], "search": "search-tokens", "eval": "eval-tokens"}
+    recipe = {"model": str(model_folder), "output_dir": "run", "stages": RECIPE, **data}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    found = Runs(folder / "whole", folder / "killed")
+    command = ["extend", "recipe.yaml", "--device", "cpu", "--output-dir"]
+    lines = [[stage, count, [*command, "killed"]] for stage, count in KILLS.items()]
+    lines += [["", 0, [*command, name]] for name in ("killed", "whole")]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILDREN],
+        input="".join(f"{json.dumps(line)}\n" for line in lines),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+    )
+    codes = [int(line) for line in done.stdout.splitlines()]
+    assert codes == [-signal.SIGKILL] * len(KILLS) + [0, 0], done.stderr
+    return found
+
+
+def test_every_stage_was_killed_in_its_midst(runs: Runs) -> None:
+    assert tuple(KILLS) == STAGES == tuple(sorted(path.name for path in runs.killed.glob("[0-9]-*") if path.is_dir()))
+
+
+def test_weights_are_the_same_bit_for_bit(runs: Runs) -> None:
+    for place in ("2-finetune/tuned", "2-finetune/model", "6-export"):
+        whole, killed = (load_file(run / place / "model.safetensors") for run in runs)
+        assert whole.keys() == killed.keys()
+        assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_factors_are_the_same(runs: Runs) -> None:
+    for place in ("1-search/factors.json", "2-finetune/factors.json", "3-search/total.json"):
+        assert load_factors(runs.whole / place) == load_factors(runs.killed / place)
+    assert load_factor_sets(runs.whole / "factor_sets.json") == load_factor_sets(runs.killed / "factor_sets.json")
+
+
+def test_numbers_are_the_same(runs: Runs) -> None:
+    whole, killed = (read_results(run / "results.json").rows for run in runs)
+    assert whole == killed
+
+
+def test_nothing_half_written_is_left(runs: Runs) -> None:
+    names = [{str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} for run in runs]
+    assert names[0] == names[1]
