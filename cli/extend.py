@@ -13,6 +13,7 @@ from ..hyperparams import extend_recipe
 from ..rope import FactorSets, RescaleFactors, compose, load_factor_sets, load_factors, write_atomically
 from . import evaluate, export, finetune, report, search
 from .configs import EvaluateConfig, ExportConfig, ReportConfig, SearchConfig
+from .extend_budget import check_budgets
 from .extend_plan import print_plan
 from .extend_recipe import Extension, StagePlan, load_extension
 from .training_configs import ExtendConfig, FinetuneConfig
@@ -44,6 +45,8 @@ def run(config: ExtendConfig) -> None:
     extension = load_extension(extend_recipe(config.recipe), config)
     if config.plan:
         print_plan(extension, config)
+    check_budgets(extension)
+    if config.plan:
         return
     folder, state = Path(extension.output_dir), State(extension.model)
     for number, stage in enumerate(extension.stages, 1):

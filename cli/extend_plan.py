@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import AutoModelForCausalLM
 
-from ..evaluation.scoring.cost import ModelSize, forward_flops, model_size
+from ..evaluation.scoring.cost import ModelSize, forward_flops, gradient_bytes, model_size
 from ..evaluation.scoring.model import read_config
-from ..hyperparams import finetune_recipe
+from ..evolution import load_settings
+from ..hyperparams import finetune_recipe, preset
 from ..training import load_recipe
-from ..training.cost import scoring_bytes, training_bytes, training_flops
+from ..training.cost import HALF, scoring_bytes, training_bytes, training_flops
 from .extend_recipe import Extension, StagePlan
-from .preflight import GIB
+from .preflight import GIB, wants_gradients
 from .training_configs import ExtendConfig
 
 LARGEST_SHARE = 0.9
@@ -41,6 +42,8 @@ class Cost:
     """Memory of each device."""
     remedy: str
     """What to do where that is too much."""
+    gradient: float | None = None
+    """Memory of the derivatives of a search, which goes on without where they do not fit; None: it asks for none."""
 
 
 def print_plan(extension: Extension, config: ExtendConfig) -> None:
@@ -66,10 +69,16 @@ def print_plan(extension: Extension, config: ExtendConfig) -> None:
         fits = cost.bytes <= machine.bytes
         hours, gib = cost.flops / speed / 3600, cost.bytes / GIB
         row = f"{cost.stage:<22} {cost.length:>9} {cost.tokens:>9.2e} {cost.flops:>9.2e} {hours:>8.2f} {gib:>9.1f}"
-        print(row + ("" if fits else f"  does not fit: {cost.remedy}"))
+        print(row + ("" if fits else f"  does not fit: {cost.remedy}") + _gradient_note(cost, machine))
     total = sum(cost.flops for cost in costs)
     print(f"{'together':<22} {'':>9} {sum(c.tokens for c in costs):>9.2e} {total:>9.2e} {total / speed / 3600:>8.2f}")
     print("hours with all devices busy; searches and evaluations with a copy of the model on each, or spread by layers")
+
+
+def _gradient_note(cost: Cost, machine: Machine) -> str:
+    if cost.gradient is None or cost.gradient <= machine.bytes:
+        return ""
+    return f"; gradients need {cost.gradient / GIB:.1f} GiB, so that the search goes on without"
 
 
 def costs_of(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[Cost]:
@@ -80,7 +89,9 @@ def costs_of(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[C
     elif stage.kind in ("search", "readjust"):
         for length in options.get("lengths") or (options["target_length"],):
             tokens = options["max_scored_tokens"]
-            yield _scoring(f"{stage.kind} {length}", length, tokens, sizes, machine)
+            cost = _scoring(f"{stage.kind} {length}", length, tokens, sizes, machine)
+            settings = load_settings(preset(options.get("hyper_params", "hybrid")))
+            yield replace(cost, gradient=gradient_bytes(sizes, length, HALF) if wants_gradients(settings) else None)
     elif stage.kind == "evaluate":
         rows = len(options.get("methods", ())) + 4
         samples = options.get("samples", 10)

@@ -12,9 +12,9 @@ if [ $# -gt 0 ] && [ "$*" != --reduced ]; then
 fi
 model=examples/tiny/model
 if [ "${1:-}" = --reduced ]; then
-    run=runs/tiny-reduced hyper_params=hyperparams/tiny-reduced.yaml documents=4 depths=4
+    run=runs/tiny-reduced hyper_params=hyperparams/tiny-reduced.yaml documents=4 depths=4 readjust_tokens=20000
 else
-    run=runs/tiny hyper_params=hyperparams/tiny.yaml documents=16 depths=30
+    run=runs/tiny hyper_params=hyperparams/tiny.yaml documents=16 depths=30 readjust_tokens=80000
 fi
 
 for split in search eval; do
@@ -23,7 +23,10 @@ for split in search eval; do
 done
 longrope search --model $model --tokenized runs/python-packages-search --target-length 2048 \
     --hyper-params $hyper_params --output-dir $run --resume
-longrope evaluate --model $model --tokenized runs/python-packages-eval --factors $run/factors.json --search-run $run \
+longrope search --model $model --tokenized runs/python-packages-search --target-length 256 --readjust $run/factors.json \
+    --hyper-params $hyper_params --max-scored-tokens $readjust_tokens --output-dir $run/readjusted-256 --resume
+longrope evaluate --model $model --tokenized runs/python-packages-eval --search-run $run \
+    --factors $run/factors.json readjusted=$run/readjusted-256/factor_sets.json \
     --methods none linear ntk yarn llama3 yarn:attention_factor=su ntk-by-parts:alpha=0.354,beta=4,attention_factor=su \
     --lengths 256 512 1024 2048 --samples $documents --passkey-style comment --passkey-haystack documents \
     --passkey-depths $depths --batch-size 8 --output-dir $run

@@ -152,3 +152,20 @@ def test_the_plan_says_what_does_not_fit(tmp_path: Path, capsys) -> None:
     assert "does not fit" in lines["search 2097152"]
     assert "does not fit" not in lines["search 131072"]
     assert json.dumps(lines["finetune, stage 2"]).count("context parallelism over") == 1
+    notes = {name: "goes on without" in line for name, line in lines.items() if name.startswith(("search", "readjust"))}
+    assert notes == {name: name in ("search 131072", "search 262144", "search 2097152") for name in notes}
+
+
+@pytest.mark.parametrize("kind", ["search", "readjust"])
+@pytest.mark.parametrize("hyper_params", ["tiny", "longrope"])
+def test_a_budget_too_small_is_refused_before_the_first_stage(
+    recipe: Path, tmp_path: Path, capsys, kind: str, hyper_params: str
+) -> None:
+    changed = yaml.safe_load(recipe.read_text())
+    for stage in changed["stages"]:
+        if kind in stage and stage[kind].get("target_length") != 64:
+            stage[kind] |= {"max_scored_tokens": 600, "hyper_params": hyper_params}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(changed | {"output_dir": str(tmp_path / "run")}))
+    assert main(["extend", str(tmp_path / "small.yaml"), "--device", "cpu"]) == 2
+    assert f"stage {3 if kind == 'search' else 4}, {kind}" in (message := capsys.readouterr().err)
+    assert "must be at least" in message and not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from longrope.cli.main import main
-from longrope.evaluation.results import read_results
+from longrope.evaluation.comparison.results import read_results
 from longrope.rope import load_factor_sets, load_factors
 
 STAGES = ("1-search", "2-finetune", "3-search", "4-readjust", "5-evaluate", "6-export")
