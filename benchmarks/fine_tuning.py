@@ -1,15 +1,19 @@
-"""Fine-tuning side by side on the embedded model: searched factors with mixed windows and without, PI and YaRN.
+r"""Fine-tuning side by side on the embedded model: searched factors, PI and YaRN, and mixed windows against plain ones.
 
-All variants see as many tokens, of the same documents; they differ in the factors and in the windows. After
-`bash examples/tiny/extend.sh`, which makes the documents and the searched factors:
+All variants see as many tokens of the same documents and exercises, and are read in the same ways; they differ in the
+factors and in the windows. After `bash examples/tiny/extend.sh`, which makes documents and searched factors, and whose
+rows open the first report:
 
-    python benchmarks/fine_tuning.py --seeds 0 1 2
+    python benchmarks/fine_tuning.py --variants "PI, mixed windows" "YaRN, mixed windows" --extension
+    python benchmarks/fine_tuning.py --variants "searched, mixed windows" "searched, plain windows" --seeds 0 1 2 \
+        --steps 150 --tasks perplexity perplexity_tail --name fine_tuning_windows
 
-Called again it goes on where it stopped. Writes `benchmarks/reports/fine_tuning.json` and `.md`.
+Called again it goes on where it stopped. Writes `benchmarks/reports/NAME.json` and `.md`.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +26,12 @@ from longrope.evaluation.comparison.results import ResultRow, read_results, vers
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 TRAIN = ("runs/python-packages-train", *(f"exercises-{n}=runs/exercises/{n}" for n in (256, 1024, 2048)))
-METRICS = {"perplexity": "token_weighted", "perplexity_tail": "token_weighted", "passkey": "accuracy"}
+METRICS = {
+    "perplexity": "token_weighted",
+    "perplexity_tail": "token_weighted",
+    "passkey": "accuracy",
+    "niah": "accuracy",
+}
 
 
 class Variant(NamedTuple):
@@ -33,17 +42,18 @@ class Variant(NamedTuple):
     recipe: str
 
 
+EXTENSION = Path("runs/tiny-extend")
 VARIANTS = {
-    "PI": Variant("linear:factor=16", "tiny-plain"),
-    "YaRN": Variant("yarn:factor=16", "tiny-plain"),
-    "searched, plain windows": Variant("runs/tiny-extend/1-search", "tiny-plain"),
-    "searched, mixed windows": Variant("runs/tiny-extend/1-search", "tiny"),
+    "PI, mixed windows": Variant("linear:factor=16", "tiny"),
+    "YaRN, mixed windows": Variant("yarn:factor=16", "tiny"),
+    "searched, mixed windows": Variant(f"{EXTENSION}/1-search", "tiny"),
+    "searched, plain windows": Variant(f"{EXTENSION}/1-search", "tiny-plain"),
 }
 
 
 def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Path:
     """Fine-tune one variant, or what is left of it, and evaluate it; return the folder of the evaluation."""
-    folder = args.output_dir / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    folder = args.output_dir / args.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     if not (folder / "model").is_dir():
         finetune.run(
             FinetuneConfig(
@@ -68,13 +78,14 @@ def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Pa
             output_dir=str(folder / "evaluation"),
             methods=("none",),
             factors=tuple(factors),
-            tasks=tuple(METRICS),
+            tasks=tuple(args.tasks),
             samples=args.samples,
             target_length=4096,
             batch_size=4,
             passkey_style="comment",
             passkey_haystack="documents",
             passkey_depths=20,
+            needle_depths=20,
         )
     )
     return folder / "evaluation"
@@ -86,20 +97,32 @@ def number(rows: list[ResultRow], method: str, task: str, length: int) -> float 
     return next((row.value for row in rows if (row.method, row.task, row.metric, row.length) == wanted), None)
 
 
-def collect(folders: dict[str, list[Path]]) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Return by variant, task and length the numbers of all seeds.
+class Numbers(dict[str, dict[str, dict[str, list[float]]]]):
+    """By variant, task and length the numbers of all seeds."""
+
+    def add(self, label: str, rows: list[ResultRow], method: str, lengths: Sequence[int]) -> None:
+        """Add what an evaluation says of a method."""
+        for task in METRICS:
+            for length in lengths:
+                if (value := number(rows, method, task, length)) is not None:
+                    self.setdefault(label, {}).setdefault(task, {}).setdefault(str(length), []).append(value)
+
+
+def collect(folders: dict[str, list[Path]], extension: Path | None) -> Numbers:
+    """Return the numbers of the extension and of all variants.
 
     At the original length a model of mixed windows is also read under its pre-trained RoPE, `(original RoPE)`.
     """
-    numbers: dict[str, dict[str, dict[str, list[float]]]] = {}
+    numbers = Numbers()
+    if extension is not None:
+        rows = read_results(extension / "results.json").rows
+        for method in dict.fromkeys(row.method for row in rows):
+            numbers.add(method, rows, method, LENGTHS)
     for name, evaluations in folders.items():
         for folder in evaluations:
             rows = read_results(folder / "results.json").rows
-            for label, method in ((name, name), (f"{name} (original RoPE)", "none")):
-                for task in METRICS:
-                    for length in LENGTHS if method != "none" else LENGTHS[:1]:
-                        if (value := number(rows, method, task, length)) is not None:
-                            numbers.setdefault(label, {}).setdefault(task, {}).setdefault(str(length), []).append(value)
+            numbers.add(f"{name} (original RoPE)", rows, "none", LENGTHS[:1])
+            numbers.add(name, rows, name, LENGTHS)
     return numbers
 
 
@@ -110,10 +133,10 @@ def describe(values: list[float]) -> str:
     return f"{np.mean(values):.3f}" + (f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else "")
 
 
-def render(numbers: dict[str, dict[str, dict[str, list[float]]]]) -> str:
+def render(numbers: Numbers) -> str:
     """Return one table per task: the mean over seeds, and their standard deviation where there are several."""
     lines = ["# Fine-tuning on the embedded model", "", "Mean over seeds (standard deviation), by context length."]
-    for task in METRICS:
+    for task in [one for one in METRICS if any(one in tasks for tasks in numbers.values())]:
         lines += ["", f"## {task}", "", "| variant | " + " | ".join(map(str, LENGTHS)) + " |"]
         lines.append("|---" + "|--:" * len(LENGTHS) + "|")
         for name, tasks in numbers.items():
@@ -127,19 +150,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="examples/tiny/model")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, help="optimiser steps (default: as the recipe says)")
     parser.add_argument("--samples", type=int, default=16, help="evaluation documents")
+    parser.add_argument("--tasks", nargs="+", default=list(METRICS), choices=list(METRICS))
     parser.add_argument("--output-dir", type=Path, default=Path("runs/fine-tuning"))
-    parser.add_argument("--report", type=Path, default=Path("benchmarks/reports/fine_tuning"))
+    parser.add_argument("--extension", action="store_true", help=f"begin with the rows of {EXTENSION}")
+    parser.add_argument("--name", default="fine_tuning", help="of the report, and of the folder of its runs")
     args = parser.parse_args()
     folders = {
         name: [tune(name, VARIANTS[name], seed, args) for seed in args.seeds] for name in dict.fromkeys(args.variants)
     }
-    numbers = collect(folders)
+    numbers = collect(folders, EXTENSION if args.extension else None)
     facts = {"versions": versions(), "seeds": args.seeds, "steps": args.steps, "samples": args.samples}
-    args.report.with_suffix(".json").write_text(json.dumps({**facts, "numbers": numbers}, indent=1) + "\n")
-    args.report.with_suffix(".md").write_text(render(numbers))
+    report = Path("benchmarks/reports") / args.name
+    report.with_suffix(".json").write_text(json.dumps({**facts, "numbers": numbers}, indent=1) + "\n")
+    report.with_suffix(".md").write_text(render(numbers))
     print(render(numbers))
 
 

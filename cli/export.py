@@ -41,10 +41,6 @@ def run(config: ExportConfig) -> None:
             f"short_factors must be left out for the format gguf, got {config.short_factors}; the file gets one set of "
             "factors, for every length"
         )
-    if config.format == "gguf" and Path(config.model).is_file():
-        export_gguf(config.model, load_factors(config.factors), output)
-        print(f"saved: {output}, for llama.cpp")
-        return
     geometry = describe_rope(read_config(config.model)).geometry
     found = load_factors(config.factors, geometry, config.target_length)
     short = _short_factors(config.short_factors, found, geometry) if config.short_factors else None

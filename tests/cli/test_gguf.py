@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM
 
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import model_fingerprint, read_results
+from longrope.rope import RescaleFactors
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,20 @@ def test_a_folder_is_not_exported_from_a_gguf_but_the_remedy_named(
     error = capsys.readouterr().err
     assert "--format gguf" in error and "save_pretrained" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gguf_takes_factors_from_a_csv_and_says_what_start_tokens_were_worth(
+    gguf_model: Path, tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gguf = pytest.importorskip("gguf")
+    (tmp_path / "factors.csv").write_text("2.0\n" * 8)
+    plain = RescaleFactors(np.full(8, 2.0), 32, 64, 1e4, 16, 1.0, start_tokens=4)
+    plain.save(tmp_path / "factors.json")
+    common = ["export", "--model", str(gguf_model), "--format", "gguf", "--tokenized", str(tokens)]
+    for source, options in (("factors.csv", ["--target-length", "64"]), ("factors.json", [])):
+        output = tmp_path / f"{source}.gguf"
+        command = [*common, "--factors", str(tmp_path / source), "--output-dir", str(output), *options]
+        assert main(command) == 0, capsys.readouterr().err
+        tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(output).tensors}
+        np.testing.assert_allclose(tensors["rope_factors_long.weight"], np.full(8, 2.0))
+    assert "n_hat = 4) can't be expressed in the export" in capsys.readouterr().out
