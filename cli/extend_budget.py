@@ -75,7 +75,8 @@ def _check(planned: Planned) -> None:
     )  # a tuned model may be readjusted without a second search
     made_for = replace(config, target_length=beyond)
     space = search_space(settings, made_for, geometry)
-    strategy = build_strategy(settings, space, build_seeds(seed_options(made_for, geometry), geometry, space), num_documents, config.seed)
+    seeds = build_seeds(seed_options(made_for, geometry), geometry, space)
+    strategy = build_strategy(settings, space, seeds, num_documents, config.seed)
     least = cost_of(strategy.ask(), price) + sum(price(document, False) for document in strategy.reserved)
     if budget.max_scored_tokens is not None and budget.max_scored_tokens < least:
         raise ValueError(
