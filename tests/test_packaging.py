@@ -34,8 +34,8 @@ def test_the_lock_pins_every_dependency() -> None:
     pinned = {
         line.split("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line
     }
-    extras = PROJECT["project"]["optional-dependencies"]["dev"]
-    for requirement in [*PROJECT["project"]["dependencies"], *extras]:
+    extras = PROJECT["project"]["optional-dependencies"]
+    for requirement in [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["docs"]]:
         name = requirement.split(">=")[0].split("[")[0]
         assert name.lower() in pinned, f"{name} is not in requirements.lock"
 
@@ -46,6 +46,6 @@ def test_hints_name_packages_that_pip_finds() -> None:
     sources = [
         path for package in packages for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".sh", ".j2")
     ]
-    texts = {path: path.read_text() for path in [*sources, *ROOT.glob("*.md")]}
+    texts = {path: path.read_text() for path in [*sources, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]}
     assert len(texts) > 100
     assert [str(path) for path, text in texts.items() if "longrope" + "[" in text] == []
