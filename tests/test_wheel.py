@@ -61,7 +61,7 @@ def build(source: Path, what: str, output: Path) -> None:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the interpreter of a fresh environment with the wheel, which shares the dependencies of this one."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder)
+    venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*install, str(wheel)], check=True)

@@ -1,4 +1,4 @@
-"""The tutorial's commands, as they stand on the page, in a folder of their own."""
+"""The commands of the tutorial and the examples of the reference, as they stand on the pages."""
 
 from pathlib import Path
 
@@ -34,6 +34,13 @@ def test_the_tutorial_works(
     serve = next(fence.text for fence in fences(TUTORIAL) if "vLLM" in fence.title)
     assert serve in output, "the line that export prints for vLLM"
     assert (tmp_path / "runs" / "tutorial" / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("page", ["rope", "evolution"])
+def test_the_examples_of_the_reference_work(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = (fence.text for fence in fences(ROOT / "docs" / "api" / f"{page}.md"))
+    exec(compile(example, page, "exec"), {})
 
 
 def test_its_estimate_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
