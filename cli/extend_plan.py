@@ -44,6 +44,12 @@ class Cost:
     """What to do where that is too much."""
     gradient: float | None = None
     """Memory of the derivatives of a search, which goes on without where they do not fit; None: it asks for none."""
+    busy: int = 1
+    """Devices that work at the same time."""
+
+    def hours(self, speed: float) -> float:
+        """Return the hours at so many operations per second of each device."""
+        return self.flops / (speed * self.busy) / 3600
 
 
 def print_plan(extension: Extension, config: ExtendConfig) -> None:
@@ -59,7 +65,7 @@ def print_plan(extension: Extension, config: ExtendConfig) -> None:
         sizes = model_size(AutoModelForCausalLM.from_config(read_config(extension.model)))
     machine = Machine(config.devices, LARGEST_SHARE * config.device_gib * GIB)
     costs = [cost for stage in extension.stages for cost in costs_of(stage, sizes, machine)]
-    speed = config.devices * config.sustained_tflops * 1e12
+    speed = config.sustained_tflops * 1e12
     print(
         f"{extension.model}, {sizes.parameters / 1e9:.2f} billion parameters, on {config.devices} devices of "
         f"{config.device_gib:g} GiB at {config.sustained_tflops:g} TFLOP/s each"
@@ -67,12 +73,16 @@ def print_plan(extension: Extension, config: ExtendConfig) -> None:
     print(f"{'stage':<22} {'length':>9} {'tokens':>9} {'FLOPs':>9} {'hours':>8} {'GiB each':>9}")
     for cost in costs:
         fits = cost.bytes <= machine.bytes
-        hours, gib = cost.flops / speed / 3600, cost.bytes / GIB
+        hours, gib = cost.hours(speed), cost.bytes / GIB
         row = f"{cost.stage:<22} {cost.length:>9} {cost.tokens:>9.2e} {cost.flops:>9.2e} {hours:>8.2f} {gib:>9.1f}"
         print(row + ("" if fits else f"  does not fit: {cost.remedy}") + _gradient_note(cost, machine))
-    total = sum(cost.flops for cost in costs)
-    print(f"{'together':<22} {'':>9} {sum(c.tokens for c in costs):>9.2e} {total:>9.2e} {total / speed / 3600:>8.2f}")
-    print("hours with all devices busy; searches and evaluations with a copy of the model on each, or spread by layers")
+    tokens, flops = sum(cost.tokens for cost in costs), sum(cost.flops for cost in costs)
+    hours = sum(cost.hours(speed) for cost in costs)
+    print(f"{'together':<22} {'':>9} {tokens:>9.2e} {flops:>9.2e} {hours:>8.2f}")
+    print(
+        "hours: fine-tuning with all devices busy; a search or an evaluation runs on one copy of the model, so that one"
+    )
+    print("device works at a time, also where layers are spread")
 
 
 def _gradient_note(cost: Cost, machine: Machine) -> str:
@@ -124,4 +134,4 @@ def _finetune(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[
         remedy = "more devices"
         if (count := next(fits, None)) is not None:
             remedy = f"context parallelism over {count} devices (finetune/accelerate/context-parallel.yaml)"
-        yield Cost(f"finetune, stage {number}", one.length, one.tokens, flops, needed, remedy)
+        yield Cost(f"finetune, stage {number}", one.length, one.tokens, flops, needed, remedy, busy=machine.devices)
