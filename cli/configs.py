@@ -92,8 +92,8 @@ class SearchConfig:
     needle_style: Literal["landmark", "comment"] = "landmark"
     """Wording of needles and questions: sentences, or Python comments for models of code."""
     needle_kinds: tuple[str, ...] = ("passkey", "named_passkey", "key_value")
-    """Needles, taken in turn: passkey (at most one), named_passkey (several, told apart by names), key_value (the
-    special magic numbers of LongRoPE2)."""
+    """Needles, one kind after the other: passkey (at most one), named_passkey (several, told apart by names), key_value
+    (the special magic numbers of LongRoPE2)."""
     needle_questions: int = 4
     """Needles hidden in a window and asked for at its end; more of them make the loss less noisy (LongRoPE2: 1)."""
     needle_distractors: int = 0
@@ -141,7 +141,7 @@ class EvaluateConfig:
     model: str
     """Model: local folder, GGUF file or hub id."""
     lengths: tuple[int, ...]
-    """Context lengths, in tokens; a task leaves out those it has no room in."""
+    """Context lengths, in tokens; a task leaves out those that are too short for it."""
     tokenized: str | None = None
     """Evaluation documents: a folder written by `longrope tokenize`. Those that factors were searched on are left
     out. Needed by perplexity, perplexity_sliding and longppl, and wherever a haystack is to be documents."""

@@ -65,8 +65,8 @@ def knot_positions(space: Space, num_knots: int) -> NDArray[np.float64]:
     """Return the pairs where the knots are, shape (K,): the first, the last, and evenly between two that matter.
 
     These are the first pair that made fewer than ten periods in training and the first that makes less than one within
-    the target length. Pairs left of them are best left alone, pairs right of them hardly turn; between them a few per
-    cent of lambda decide. Where the space does not know them, or the knots are too few, they are spread evenly.
+    the target length. Pairs left of them are best left alone, pairs right of them hardly rotate; between them a few
+    per cent of lambda decide. Where the space does not know them, or the knots are too few, they are spread evenly.
     """
     last = space.num_pairs - 1
     low, high = space.sensitive_pairs or (0, 0)

@@ -49,8 +49,8 @@ class ParetoStrategy(GenerationalStrategy):
 
     Windows 0 to W - 1 are of the target length, W to 2 W - 1 of the original length; W counts `windows_per_document` of
     every document. Each candidate is scored on all long windows and on the first `short_documents` short ones. The
-    first generation is the seeds and mutations of them. Each later one is as large: two parents, each the winner of a
-    tournament of two by rank, then by crowding distance, are crossed and the child is mutated. The population is the
+    first generation is the seeds and mutations of them. Each later one is as large: two parents, each chosen by binary
+    tournament selection (rank, then crowding distance), are crossed and the child is mutated. The population is the
     best of parents and children by NSGA-II. Only numpy's Generator is drawn from: of DEAP, no tool that uses `random`.
     """
 
