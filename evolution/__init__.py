@@ -7,15 +7,8 @@ from .budget import Budget, Price, cost_of
 from .curve import CurvePoint, search_curve
 from .history import HistoryRow, last_rows, read_history
 from .journal import RunFolder
-from .search import (
-    DifferentiableObjective,
-    DocumentScore,
-    GradientScore,
-    Objective,
-    SearchProgress,
-    SearchResult,
-    run_search,
-)
+from .objective import DifferentiableObjective, DocumentScore, GradientScore, Objective
+from .search import SearchProgress, SearchResult, run_search
 from .seeds import SeedOptions, attention_policy, build_seeds
 from .settings import (
     CmaSettings,

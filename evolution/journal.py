@@ -18,14 +18,13 @@ from typing import IO, Any, Self
 import yaml
 
 from ..rope.files import write_atomically
-from .budget import Budget
-from .history import HistoryRow, ScoreKey, read_history
-from .proposals import LoggedProposal, read_proposals, standing
-from .space import Genome
-from .strategies import Evaluation, Proposal, Request, Strategy
+from .history import HistoryRow, read_history
+from .proposals import LoggedProposal, read_proposals
+from .record import SearchRecord
+from .strategies import Proposal, Strategy
 
 
-class RunFolder:
+class RunFolder(SearchRecord):
     """The record of one search, opened by one process at a time; use it in a `with` statement.
 
     Args:
@@ -53,21 +52,20 @@ class RunFolder:
             if exists:
                 self._check_config(config)
             rows, self._history_end, num_damaged = read_history(self._history)
-            self._lines, self._proposals_end, damaged = read_proposals(self._proposals)
+            lines, self._proposals_end, damaged = read_proposals(self._proposals)
             if not exists:
                 self._save_config(config)
         except BaseException:
             self.close()
             raise
-        self._rows: dict[ScoreKey, HistoryRow] = {row.key: row for row in rows}
-        self._current: Proposal | None = None
+        super().__init__(rows, lines)
         self.notes: list[str] = []
         """What was damaged, in sentences."""
         if num_damaged:
             self.notes.append(f"{num_damaged} lines of history.jsonl are damaged; their scores are made again")
         if damaged:
             self.notes.append(
-                f"proposals.jsonl is damaged after {len(self._lines)} lines; the search goes on from there, and scores "
+                f"proposals.jsonl is damaged after {len(lines)} lines; the search goes on from there, and scores "
                 "that are known are not made again"
             )
 
@@ -83,39 +81,6 @@ class RunFolder:
         """Let another process use the folder."""
         self._lock.close()
 
-    @property
-    def rows(self) -> Sequence[HistoryRow]:
-        """Every score, in the order it was made."""
-        return tuple(self._rows.values())
-
-    @property
-    def last(self) -> LoggedProposal | None:
-        """The generation asked for last."""
-        return self._lines[-1] if self._lines else None
-
-    @property
-    def standing(self) -> list[Proposal]:
-        """The generations that the search went through, without the final one."""
-        return standing(self._lines)
-
-    def missing(self, requests: Sequence[Request]) -> dict[tuple[int, bool], dict[Genome, str]]:
-        """Return what the requests need and nobody has scored: (document, with gradient) to genomes to origin."""
-        calls: dict[tuple[int, bool], dict[Genome, str]] = {}
-        for request in requests:
-            for document in request.documents:
-                if (request.genome, document, request.gradient) not in self._rows:
-                    calls.setdefault((document, request.gradient), {}).setdefault(request.genome, request.origin)
-        return calls
-
-    def evaluation(self, request: Request) -> Evaluation:
-        """Return the answer to a request whose documents are all scored."""
-        rows = [self._rows[request.genome, document, request.gradient] for document in request.documents]
-        if errors := [row.error for row in rows if row.error is not None]:
-            return Evaluation(request, error=errors[0])
-        nats, tokens = tuple(row.nats or 0.0 for row in rows), tuple(row.tokens for row in rows)
-        gradients = tuple(row.gradient for row in rows if row.gradient is not None)
-        return Evaluation(request, nats, tokens, gradients=gradients)
-
     def append(self, rows: Sequence[HistoryRow]) -> None:
         """Add the rows of one call to the history and wait until the disk has them.
 
@@ -124,22 +89,15 @@ class RunFolder:
         """
         lines = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
         self._history_end = _append(self._history, self._history_end, lines)
-        self._rows |= {row.key: row for row in rows}
+        super().append(rows)
 
-    def propose(self, strategy: Strategy, budget: Budget) -> None:
-        """Record what the strategy asks for, unless it was recorded before, and wait until the disk has it.
+    def _log(self, line: LoggedProposal) -> None:
+        """Write a line and wait until the disk has it.
 
         Raises:
             OSError: the disk is full or fails; the file is as it was.
         """
-        asked = tuple(strategy.ask())
-        now, current = (strategy.generation, strategy.final, asked), self._current
-        if current is not None and now == (current.generation, current.final, current.requests):
-            return
-        line = LoggedProposal(Proposal(*now, strategy.state()), budget)
         self._proposals_end = _append(self._proposals, self._proposals_end, line.to_line())
-        self._lines.append(line)
-        self._current = line.proposal
 
     def restore(self, strategy: Strategy, proposal: Proposal) -> None:
         """Bring a strategy to where a generation was asked for.
@@ -147,16 +105,13 @@ class RunFolder:
         Raises:
             ValueError: the state does not fit the strategy.
         """
-        earlier = [one for one in self.standing if one.generation < proposal.generation]
-        told = [[self.evaluation(request) for request in one.requests] for one in earlier]
         try:
-            strategy.restore(proposal, told)
+            super().restore(strategy, proposal)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"{self._proposals} must hold states of this search, got {type(error).__name__}: {error}; delete it "
                 "and resume: the search asks again from the start, and scores that are known are not made again"
             ) from error
-        self._current = proposal
 
     def _check_config(self, config: Mapping[str, Any]) -> None:
         try:
