@@ -3,11 +3,13 @@
 Nothing here knows a model: the objective is handed in, so the engine needs neither torch nor a GPU.
 """
 
+from .ask_tell import Candidate, Score, Search, Solution
 from .budget import Budget, Price, cost_of
 from .curve import CurvePoint, search_curve
 from .history import HistoryRow, last_rows, read_history
 from .journal import RunFolder
 from .objective import DifferentiableObjective, DocumentScore, GradientScore, Objective
+from .record import SearchRecord
 from .search import SearchProgress, SearchResult, run_search
 from .seeds import SeedOptions, attention_policy, build_seeds
 from .settings import (
@@ -40,6 +42,7 @@ __all__ = [
     "START_TOKEN_CHOICES",
     "STRATEGIES",
     "Budget",
+    "Candidate",
     "CmaSettings",
     "CurvePoint",
     "DifferentiableObjective",
@@ -62,10 +65,14 @@ __all__ = [
     "Proposal",
     "Request",
     "RunFolder",
+    "Score",
+    "Search",
     "SearchProgress",
+    "SearchRecord",
     "SearchResult",
     "SeedOptions",
     "Settings",
+    "Solution",
     "Space",
     "Strategy",
     "attention_policy",

@@ -1,7 +1,7 @@
 """Hyper-parameters of the search: one frozen dataclass per strategy."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from .space import START_TOKEN_CHOICES, Space
 
@@ -38,6 +38,20 @@ class Settings:
     def space(self, num_pairs: int, scale: float) -> Space:
         """Return the search space for a model with P pairs and an extension ratio s."""
         return Space(num_pairs, scale, self.step, self.upper_ratio, self.start_token_choices, self.search_attention)
+
+    def without_windows(self, gradients: bool) -> Self:
+        """Return the settings for an objective of one's own: a document is one window, gradients only if it has any.
+
+        Raises:
+            ValueError: the strategy needs gradients.
+        """
+        if not gradients and self.strategy == "gradient":
+            raise ValueError(
+                "strategy must be one without gradients where the objective has none, got gradient; choose cma, or "
+                "with Search hand in gradients=True and tell a Score with derivatives"
+            )
+        unused = {} if gradients or not hasattr(self, "use_gradients") else {"use_gradients": False}
+        return replace(self, windows_per_document=1, **unused)
 
 
 @dataclass(frozen=True)

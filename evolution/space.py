@@ -8,11 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..rope.attention_factor import yarn
+from ..rope.factors import RescaleFactors
+from ..rope.frequencies import RopeGeometry
 
 START_TOKEN_CHOICES = (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256)
 ATTENTION_RESOLUTION = 1000
@@ -149,6 +152,36 @@ class Space:
     def decode_attention(self, genome: Genome) -> float | None:
         """Return the attention factor relative to the pre-trained one, None if a policy fixes it."""
         return None if genome.attention is None else genome.attention / ATTENTION_RESOLUTION
+
+    def factors(
+        self,
+        genome: Genome,
+        geometry: RopeGeometry,
+        target_length: int,
+        attention_factor: float = 1.0,
+        provenance: dict[str, Any] | None = None,
+    ) -> RescaleFactors:
+        """Return the rescale factors of a genome for a model.
+
+        Args:
+            genome: of this space.
+            geometry: of the model.
+            target_length: length the factors are for, in tokens.
+            attention_factor: relative to the pre-trained one, where it is not searched.
+            provenance: where the numbers come from.
+        """
+        searched = self.decode_attention(genome)
+        return RescaleFactors(
+            lambdas=self.decode(genome),
+            original_length=geometry.original_length,
+            target_length=target_length,
+            theta=geometry.theta,
+            rotary_dim=geometry.rotary_dim,
+            attention_factor=geometry.attention_factor * (attention_factor if searched is None else searched),
+            start_tokens=genome.start_tokens,
+            start_attention_factor=geometry.attention_factor,
+            provenance=provenance or {},
+        )
 
     def contains(self, genome: Genome) -> bool:
         """Whether a genome has P non-decreasing steps within the bounds and all else as the space allows."""
