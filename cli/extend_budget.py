@@ -13,7 +13,7 @@ from .budget import with_budget
 from .configs import SearchConfig
 from .estimate import WindowLengths
 from .extend_recipe import Extension, StagePlan
-from .search import search_space
+from .model_search import search_space
 from .seeds import seed_options
 
 

@@ -1,11 +1,13 @@
 """Which objective a search minimises, from its options, and what one score of it costs."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
-from ..evaluation.objectives.base import WindowObjective
+from ..evaluation.objectives.base import WindowObjective, WindowScore
 from ..evaluation.objectives.gradients import GradientObjective
 from ..evaluation.objectives.key_tokens import KeyTokenObjective
 from ..evaluation.objectives.mixed import MixedObjective
@@ -14,9 +16,11 @@ from ..evaluation.objectives.perplexity import PerplexityObjective
 from ..evaluation.objectives.short_long import ShortLongObjective
 from ..evaluation.scoring.key_tokens import own_window_rule
 from ..evolution import ParetoSettings, Settings
-from ..rope import Installation
+from ..rope import Installation, RescaleFactors
 from .configs import SearchConfig
 
+OwnLoss = Callable[[PreTrainedModel, Any], float]
+"""Loss of a model with a candidate's factors in it on one of the documents: lower is better."""
 READERS = {
     "objective_lengths": ("perplexity", "mixed"),
     "needle_weight": ("mixed",),
@@ -81,7 +85,7 @@ def perplexity_lengths(config: SearchConfig) -> dict[int, float]:
     Raises:
         ValueError: options don't fit together.
     """
-    _check_options(config)
+    check_options(config)
     if config.objective not in READERS["objective_lengths"]:
         return {}
     weights = dict(_length_and_weight(part, config) for part in config.objective_lengths)
@@ -89,6 +93,34 @@ def perplexity_lengths(config: SearchConfig) -> dict[int, float]:
         raise ValueError(f"objective_lengths must name each length once, got {' '.join(config.objective_lengths)}")
     weights = weights or {config.target_length: 1.0}
     return {length: weight / sum(weights.values()) for length, weight in weights.items()}
+
+
+class OwnObjective:
+    """An objective of the user's own: a function of the model and a document, for one candidate after the other."""
+
+    def __init__(
+        self,
+        loss: OwnLoss,
+        model: PreTrainedModel,
+        installation: Installation,
+        documents: Sequence[Any],
+        target_length: int,
+    ) -> None:
+        self.loss, self.model, self.installation = loss, model, installation
+        self.documents, self.target_length = documents, target_length
+
+    def price(self, document: int, gradient: bool) -> int:
+        """Return what a score counts as: tokens that nobody counts are taken to be those of the target length."""
+        return self.target_length
+
+    def score(self, candidates: Sequence[RescaleFactors], document: int) -> list[WindowScore]:
+        """Return one score per candidate, in order."""
+        return [self._one(candidate, document) for candidate in candidates]
+
+    def _one(self, candidate: RescaleFactors, document: int) -> WindowScore:
+        self.installation.set([candidate])
+        loss = float(self.loss(self.model, self.documents[document]))
+        return WindowScore(nats=loss, tokens=1, forwarded=self.target_length)
 
 
 @dataclass(frozen=True)
@@ -147,7 +179,12 @@ class Parts:
         return KeyTokenObjective(self.perplexity(config.target_length), rule)
 
 
-def _check_options(config: SearchConfig) -> None:
+def check_options(config: SearchConfig) -> None:
+    """Refuse options that the objective does not read.
+
+    Raises:
+        ValueError: the message names the option and who reads it.
+    """
     for field in fields(config):
         readers = READERS.get(field.name, (config.objective,))
         value = getattr(config, field.name)

@@ -8,6 +8,7 @@ from ..evolution import Settings, load_settings
 from ..hyperparams import preset
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig
 from .estimate import print_estimate
+from .model_search import search_space
 from .preflight import (
     EVALUATION_DOCUMENTS,
     GIB,
@@ -24,7 +25,6 @@ from .preflight import (
     read_subject,
     wants_gradients,
 )
-from .search import search_space
 
 SHARES = (16, 8, 4, 2, 1)
 """What the examples divide the target length by, for the lengths they evaluate at."""

@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from longrope.cli import search
+from longrope.cli import model_search
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.hyperparams import extend_recipe
@@ -52,18 +52,18 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path
 @pytest.fixture(scope="module")
 def run(recipe: Path) -> Path:
     """Return the folder of an extension that was interrupted in its second search, and continued."""
-    whole = search.run_search
+    whole = model_search.run_search
 
     def interrupted(*args, **kwargs):
         if (recipe.parent / "run" / "2-finetune" / "model").is_dir():
             raise RuntimeError("the machine is gone")
         return whole(*args, **kwargs)
 
-    search.run_search = interrupted  # type: ignore[assignment]
+    model_search.run_search = interrupted  # type: ignore[assignment]
     try:
         assert main(["extend", str(recipe), "--device", "cpu"]) == 2
     finally:
-        search.run_search = whole
+        model_search.run_search = whole
     folder = recipe.parent / "run"
     finished = [folder / "1-search" / "factors.json", folder / "2-finetune" / "factors.json"]
     before = [path.stat().st_mtime_ns for path in finished]
