@@ -54,7 +54,7 @@ def test_the_search_from_python_runs_as_it_stands(
     goal = np.linspace(1, 8, 16)
 
     def my_score(model: Any, question: torch.Tensor) -> float:
-        return float(model(input_ids=question, labels=question).loss)
+        return model(input_ids=question, labels=question).loss.item()
 
     names: dict[str, Any] = {
         "model": model,
