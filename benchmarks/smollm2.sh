@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
-# A real language model: SmolLM2-135M-Instruct (Apache-2.0) is searched from 8k to 16k tokens and compared with every
-# baseline on texts that the search did not see. Writes benchmarks/reports/smollm2.{md,json,png}; a second call resumes.
+# A real language model: SmolLM2-135M-Instruct (Apache-2.0) is searched from 8k to 16k tokens (TARGET=32768: to 32k) and
+# compared with every baseline on texts that the search did not see. Writes benchmarks/reports/smollm2.{md,json,png}
+# (smollm2_32768); a second call resumes.
 #
 # Usage: DATA=folder/of/txt/files bash benchmarks/smollm2.sh [search|evaluate|precision|beyond|report ...]   (default: all)
 # DATA: long plain texts of your own (the report was made with public-domain novels): the last EVAL_TEXTS by name, each
-# of 32,768 tokens or more, are for the evaluation and all others, of 16,384 or more, for the search.
+# of twice the target or more, are for the evaluation and all others, of the target or more, for the search.
 # The model is installed below RUN, never into the environment. On two cores all of it takes a night.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source examples/setup.sh
-RUN=${RUN:-runs/smollm2}
+target=${TARGET:-16384}
+name=smollm2$([ "$target" = 16384 ] || echo "_$target")
+RUN=${RUN:-runs/$name}
 WINDOWS=${WINDOWS:-60}      # budget of the search: windows of the target length
 SEEDS=${SEEDS:-0}           # of the search, e.g. "0 1"
 EVAL_TEXTS=${EVAL_TEXTS:-6}
 DEPTHS=${DEPTHS:-5}         # pass keys per method and length
 DTYPE=${DTYPE:-bfloat16}    # float32 is two to three times slower where the processor multiplies bfloat16
-target=16384
 # Formulas that cost no search: among the seeds of the default search are all three with the attention factor su.
-start=ntk-by-parts:alpha=0.70711,beta=4,attention_factor=su
+start=ntk-by-parts:alpha=$(python -c "print(round((8192 / $target) ** 0.5, 5))"),beta=4,attention_factor=su
 baselines="none linear ntk dynamic ntk-by-parts yarn llama3 yarn:attention_factor=su ntk:attention_factor=su $start"
 
 if [ ! -e "$RUN/package" ]; then
@@ -66,7 +68,7 @@ precision() { # does the dtype change losses or their order? the first two texts
 }
 
 report() {
-    python benchmarks/smollm2.py "$RUN" --start "$start" --output benchmarks/reports/smollm2
+    python benchmarks/smollm2.py "$RUN" --target "$target" --start "$start" --output "benchmarks/reports/$name"
 }
 
 for step in "${@:-search evaluate precision report beyond report}"; do

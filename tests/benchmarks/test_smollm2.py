@@ -48,7 +48,7 @@ def test_the_report_tells_better_from_worse_and_from_no_difference(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "report"
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(run), "--start", START, "--output", str(output)])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(run), "--target=128", "--start", START, "--output", str(output)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     text, numbers = output.with_suffix(".md").read_text(), json.loads(output.with_suffix(".json").read_text())
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
