@@ -6,23 +6,25 @@ rows open the first report:
 
     python benchmarks/fine_tuning.py --variants "PI, mixed windows" "YaRN, mixed windows" --extension
     python benchmarks/fine_tuning.py --variants "searched, mixed windows" "searched, plain windows" --seeds 0 1 2 \
-        --steps 150 --tasks perplexity perplexity_tail --name fine_tuning_windows
+        --steps 120 --tasks perplexity perplexity_tail --lengths 256 512 1024 2048 --name fine_tuning_windows
 
 Called again it goes on where it stopped. Writes `benchmarks/reports/NAME.json` and `.md`.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from longrope.cli import evaluate, finetune
 from longrope.cli.configs import EvaluateConfig
 from longrope.cli.training_configs import FinetuneConfig
-from longrope.evaluation.comparison.results import ResultRow, read_results, versions
+from longrope.evaluation.comparison.results import ResultRow, git_commit, read_results, versions
+from longrope.evaluation.report.metrics import format_value
+from longrope.evaluation.report.table import markdown
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 TRAIN = ("runs/python-packages-train", *(f"exercises-{n}=runs/exercises/{n}" for n in (256, 1024, 2048)))
@@ -74,7 +76,7 @@ def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Pa
         EvaluateConfig(
             model=str(folder / "tuned"),
             tokenized="runs/python-packages-eval",
-            lengths=LENGTHS,
+            lengths=tuple(args.lengths),
             output_dir=str(folder / "evaluation"),
             methods=("none",),
             factors=tuple(factors),
@@ -126,23 +128,31 @@ def collect(folders: dict[str, list[Path]], extension: Path | None) -> Numbers:
     return numbers
 
 
-def describe(values: list[float]) -> str:
+def describe(metric: str, values: list[float]) -> str:
     """Return the mean over seeds, with the standard deviation where there are several."""
     if not values:
         return ""
-    return f"{np.mean(values):.3f}" + (f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else "")
+    deviation = f" ({format_value(metric, float(np.std(values, ddof=1)))})" if len(values) > 1 else ""
+    return format_value(metric, float(np.mean(values))) + deviation
 
 
-def render(numbers: Numbers) -> str:
+def render(numbers: Numbers, facts: Mapping[str, Any]) -> str:
     """Return one table per task: the mean over seeds, and their standard deviation where there are several."""
-    lines = ["# Fine-tuning on the embedded model", "", "Mean over seeds (standard deviation), by context length."]
+    steps = f"{facts['steps']} steps" if facts["steps"] else "as many steps as the recipe says"
+    text = (
+        f"# Fine-tuning on the embedded model\n\nBy `benchmarks/fine_tuning.py`, commit {facts['commit']}: {steps}, "
+        f"seeds {', '.join(map(str, facts['seeds']))}, {facts['samples']} documents, 20 pass keys and needles. Mean "
+        "over seeds (standard deviation), by context length.\n"
+    )
+    lengths = [length for length in LENGTHS if length in facts["lengths"]]
     for task in [one for one in METRICS if any(one in tasks for tasks in numbers.values())]:
-        lines += ["", f"## {task}", "", "| variant | " + " | ".join(map(str, LENGTHS)) + " |"]
-        lines.append("|---" + "|--:" * len(LENGTHS) + "|")
-        for name, tasks in numbers.items():
-            cells = [describe(tasks.get(task, {}).get(str(length), [])) for length in LENGTHS]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        metric = METRICS[task]
+        rows = [
+            [name, *(describe(metric, tasks.get(task, {}).get(str(length), [])) for length in lengths)]
+            for name, tasks in numbers.items()
+        ]
+        text += "\n" + markdown([f"{task} ({metric})", *map(str, lengths)], rows)
+    return text
 
 
 def main() -> None:
@@ -153,6 +163,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, help="optimiser steps (default: as the recipe says)")
     parser.add_argument("--samples", type=int, default=16, help="evaluation documents")
+    parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="that are evaluated, in tokens")
     parser.add_argument("--tasks", nargs="+", default=list(METRICS), choices=list(METRICS))
     parser.add_argument("--output-dir", type=Path, default=Path("runs/fine-tuning"))
     parser.add_argument("--extension", action="store_true", help=f"begin with the rows of {EXTENSION}")
@@ -162,11 +173,12 @@ def main() -> None:
         name: [tune(name, VARIANTS[name], seed, args) for seed in args.seeds] for name in dict.fromkeys(args.variants)
     }
     numbers = collect(folders, EXTENSION if args.extension else None)
-    facts = {"versions": versions(), "seeds": args.seeds, "steps": args.steps, "samples": args.samples}
+    facts = {name: getattr(args, name) for name in ("seeds", "steps", "samples", "lengths")}
+    facts |= {"commit": git_commit(), "versions": versions()}
     report = Path("benchmarks/reports") / args.name
     report.with_suffix(".json").write_text(json.dumps({**facts, "numbers": numbers}, indent=1) + "\n")
-    report.with_suffix(".md").write_text(render(numbers))
-    print(render(numbers))
+    report.with_suffix(".md").write_text(render(numbers, facts))
+    print(render(numbers, facts))
 
 
 if __name__ == "__main__":
