@@ -4,6 +4,8 @@ from collections.abc import Collection
 
 from ..evaluation.data.tokenized import TokenizedDocuments, load_tokenized
 
+EVALUATION_DOCUMENTS = 10
+"""Documents that an evaluation reads where the user does not say how many, as in papers and examples."""
 LEAST_DOCUMENTS = 2
 """Documents a command is content with where the user does not say how many: intervals and choices need two."""
 

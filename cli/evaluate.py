@@ -22,14 +22,12 @@ from ..evaluation.scoring.model import load_model
 from ..evolution import search_curve
 from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
 from .configs import EvaluateConfig
-from .documents import load_documents
+from .documents import EVALUATION_DOCUMENTS, load_documents
 from .longppl import compared_evaluator
 from .preflight import preflight
 from .tasks import Sources, build_tasks, check_documents, missing_data, task_names
 
 RESULTS_JSON = "results.json"
-SAMPLES = 10
-"""Evaluation documents where the user does not say how many."""
 
 
 def run(config: EvaluateConfig, extends: str | None = None) -> None:
@@ -81,7 +79,9 @@ def _documents(
     for name in chosen.untold:
         print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
     min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
-    data = load_documents(config.tokenized, min_tokens, config.samples, SAMPLES, exclude=chosen.seen_documents)
+    data = load_documents(
+        config.tokenized, min_tokens, config.samples, EVALUATION_DOCUMENTS, exclude=chosen.seen_documents
+    )
     check_tokenizer(data, tokenizer)
     return data
 

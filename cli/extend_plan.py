@@ -13,6 +13,7 @@ from ..evolution import load_settings
 from ..hyperparams import finetune_recipe, preset
 from ..training import load_recipe
 from ..training.cost import HALF, scoring_bytes, training_bytes, training_flops
+from .documents import EVALUATION_DOCUMENTS
 from .extend_recipe import Extension, StagePlan
 from .preflight import GIB, wants_gradients
 from .training_configs import ExtendConfig
@@ -104,7 +105,7 @@ def costs_of(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[C
             yield replace(cost, gradient=gradient_bytes(sizes, length, HALF) if wants_gradients(settings) else None)
     elif stage.kind == "evaluate":
         rows = len(options.get("methods", ())) + 4
-        samples = options.get("samples", 10)
+        samples = options.get("samples", EVALUATION_DOCUMENTS)
         for length in options["lengths"]:
             yield _scoring(f"evaluate {length}", length, rows * samples * length, sizes, machine)
 

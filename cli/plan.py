@@ -7,10 +7,10 @@ from ..evaluation.scoring.model import pick_device
 from ..evolution import Settings, load_settings
 from ..hyperparams import preset
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig
+from .documents import EVALUATION_DOCUMENTS
 from .estimate import print_estimate
 from .model_search import search_space
 from .preflight import (
-    EVALUATION_DOCUMENTS,
     GIB,
     Subject,
     check_disk,

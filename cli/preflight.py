@@ -24,14 +24,12 @@ from ..evaluation.scoring.resources import available_memory
 from ..evolution import GradientSettings, HybridSettings, Settings
 from ..rope.describe import RopeDescription, describe_rope, skeleton
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig, SweepConfig
-from .documents import LEAST_DOCUMENTS
+from .documents import EVALUATION_DOCUMENTS, LEAST_DOCUMENTS
 from .tasks import READ_DOCUMENTS, task_names
 
 GIB = 2**30
 RUN_BYTES = 2**27
 """Disk that a run folder may need: 128 MiB of journal, results and figures."""
-EVALUATION_DOCUMENTS = 10
-"""Documents that examples and papers evaluate on."""
 CORPUS = "longrope tokenize --model M --dataset pg19 --split train --save-tokenized DATA --min-tokens"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .space import Genome
-from .strategies import GRADIENT_SCORES, Gradient
+from .strategies import Gradient
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,6 @@ class HistoryRow:
     """Whether derivatives were asked for, too."""
     gradient: Gradient | None = None
     """The derivatives; None if they were not asked for or the score failed."""
-
-    @property
-    def num_scores(self) -> int:
-        """What the row cost, in scores (one forward each)."""
-        return GRADIENT_SCORES if self.differentiated else 1
 
     @property
     def key(self) -> "ScoreKey":

@@ -30,8 +30,6 @@ class SearchProgress:
     """Candidates with a score, in the whole run."""
     scored_tokens: int
     """Tokens sent through the model in the whole run."""
-    best: Evaluation | None
-    """The strategy's best so far."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,7 @@ class _Run:
         num_missing = sum(map(len, self.folder.missing(requests).values()))
         num_generations, num_scored = self.strategy.num_generations, num_requested - num_missing
         cost = _cost(self.folder)
-        self.on_progress(
-            SearchProgress(generation, num_generations, num_scored, num_requested, *cost, best=self.strategy.best)
-        )
+        self.on_progress(SearchProgress(generation, num_generations, num_scored, num_requested, *cost))
 
 
 def _check_price(objective: Objective, rows: Sequence[HistoryRow]) -> None:

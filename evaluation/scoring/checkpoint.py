@@ -11,12 +11,12 @@ import transformers
 from transformers import PreTrainedConfig
 
 from ...rope.export.folder import WEIGHTS
+from ...rope.export.gguf import FREQS, LONG, SHORT
 from ..data.hub import locate_model
 
 GGUF = ".gguf"
 OWN_DEQUANTISERS = ("fp8", "mxfp4")
 """Formats in which models are published, and which Transformers unpacks by itself where the device lacks them."""
-_SCALING = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _check_gguf(reader: Any, file: Path) -> None:
         )
     architecture = _value(reader, "general.architecture")
     scaling = _value(reader, f"{architecture}.rope.scaling.type", "none")
-    found = [tensor.name for tensor in reader.tensors if tensor.name in _SCALING]
+    found = [tensor.name for tensor in reader.tensors if tensor.name in (FREQS, LONG, SHORT)]
     if scaling != "none" or found:
         raise ValueError(
             f"a GGUF model must have an unscaled RoPE, as Transformers drops the scaling of a GGUF, got {file} with "

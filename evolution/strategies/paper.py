@@ -1,6 +1,5 @@
 """Algorithm 1 of LongRoPE (arXiv 2402.13753): mutation and crossover of the top-k, on DEAP."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,13 +77,6 @@ class PaperStrategy(GenerationalStrategy):
     def best(self) -> Evaluation | None:
         return self._parents[0].evaluation if self._parents else None
 
-    @property
-    def logbook(self) -> tools.Logbook:
-        """One record per generation: candidates, failed, and best and median loss of those that did not fail."""
-        logbook = tools.Logbook()
-        logbook.extend(_record(generation, evaluations) for generation, evaluations in enumerate(self._told))
-        return logbook
-
     def _ask(self) -> list[Request]:
         offspring = Offspring({evaluation.genome for evaluation in self._all_told}, self._settings.max_attempts)
         breed = self._breed_offspring if self.generation else self._breed_first_population
@@ -155,14 +147,3 @@ class Offspring:
 
 def _pick(genomes: Sequence[Genome], rng: Generator) -> Genome:
     return genomes[int(rng.integers(len(genomes)))]
-
-
-def _record(generation: int, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    losses = [evaluation.loss for evaluation in evaluations if not evaluation.failed]
-    return {
-        "generation": generation,
-        "candidates": len(evaluations),
-        "failed": len(evaluations) - len(losses),
-        "best": min(losses, default=None),
-        "median": statistics.median(losses) if losses else None,
-    }

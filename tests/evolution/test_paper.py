@@ -62,7 +62,6 @@ def test_the_top_k_of_all_generations_are_the_parents_best_first():
         strategy.tell(told)
         assert parents_of(strategy) == sorted(losses, key=lambda genome: losses[genome])[:4]
     assert strategy.best is not None and strategy.best.loss == min(losses.values())
-    assert [row["best"] for row in strategy.logbook][0] >= strategy.best.loss
 
 
 def test_crossovers_have_genes_of_two_parents_only():
@@ -92,7 +91,6 @@ def test_failed_candidates_survive_nowhere(failure: dict[str, object]):
         strategy.tell(told)
         assert not failed & set(parents_of(strategy))
         assert strategy.best is not None and strategy.best.genome not in failed
-        assert strategy.logbook[-1]["failed"] == len(requests) // 2
 
 
 def test_a_space_of_one_point_ends():
@@ -143,7 +141,7 @@ def test_the_state_goes_on_through_json_and_holds_the_random_generator():
     for one in (strategy, again):
         one.tell([scored(request, float(i)) for i, request in enumerate(one.ask())])
     assert again.ask() == strategy.ask()
-    assert again.best == strategy.best and again.logbook == strategy.logbook
+    assert again.best == strategy.best
     assert strategy.state()["rng"]["$generator"]["bit_generator"] == "PCG64"
 
 
