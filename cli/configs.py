@@ -157,9 +157,9 @@ class EvaluateConfig:
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima;
-    ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
-    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA,
-    or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    ruler for its 13 or one such as ruler_vt, official_ruler for those of an official checkout; longbench for the 21 of
+    v1, or one such as longbench_qasper (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; standard for
+    ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -202,8 +202,12 @@ class EvaluateConfig:
     nolima_pairs: int | None = None
     """nolima: pairs of needle and question (default: all)."""
     ruler_samples: int = 100
-    """ruler: samples per task and length (the paper: 500). Tasks that hide needles in essays take the evaluation
-    documents for them."""
+    """ruler, official_ruler: samples per task and length (the paper: 500). Tasks of ruler that hide needles in essays
+    take the evaluation documents for them."""
+    ruler_checkout: str | None = None
+    """official_ruler: checkout of github.com/NVIDIA/RULER, whose own scripts make the prompts (needs pip install nltk
+    tenacity wonderwords, and the data files that its README names); docs/comparable.md tells what differs from
+    ruler."""
     ruler_squad: str | None = None
     """ruler_qa_1: SQuAD 2.0 JSON file."""
     ruler_hotpotqa: str | None = None

@@ -25,7 +25,7 @@ from .configs import EvaluateConfig
 from .documents import EVALUATION_DOCUMENTS, load_documents
 from .longppl import compared_evaluator
 from .preflight import preflight
-from .tasks import Sources, build_tasks, check_documents, missing_data, task_names
+from .tasks import Sources, build_tasks, check_data, missing_data, task_names
 
 RESULTS_JSON = "results.json"
 
@@ -105,7 +105,7 @@ def _tables(results: Results) -> str:
 def _check(config: EvaluateConfig) -> None:
     if not config.lengths or min(config.lengths) < 2:
         raise ValueError(f"lengths must be at least one number of 2 or more tokens, got {list(config.lengths)}")
-    check_documents(config)
+    check_data(config)
     for name, value in asdict(config).items():
         if type(value) is int and name != "seed" and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

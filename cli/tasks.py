@@ -16,6 +16,8 @@ from ..evaluation.tasks.needle import MultiNeedle, SingleNeedle
 from ..evaluation.tasks.nolima import NoLiMa
 from ..evaluation.tasks.passkey import Passkey, PasskeyHard
 from ..evaluation.tasks.perplexity import Perplexity
+from ..evaluation.tasks.ruler.checkout import Checkout
+from ..evaluation.tasks.ruler.official import OFFICIAL, OfficialRuler
 from ..evaluation.tasks.ruler.tasks import RULER, build_ruler, reads_essays
 from ..evaluation.tasks.sliding import SlidingPerplexity
 from ..evaluation.tasks.tail import TailPerplexity
@@ -108,6 +110,23 @@ def _ruler(name: str) -> Builder:
     return build
 
 
+def _official_ruler(name: str) -> Builder:
+    def build(sources: Sources) -> Task:
+        config = sources.config
+        assert config.ruler_checkout is not None  # check_data
+        task = OfficialRuler(
+            sources.tokenizer,
+            checkout=Checkout(config.ruler_checkout),
+            task=OFFICIAL[name],
+            folder=Path(config.output_dir) / "official_ruler",
+            num_samples=config.ruler_samples,
+            **sources.common,
+        )
+        return cast(Task, task)
+
+    return build
+
+
 def _longbench(name: str) -> Builder:
     def build(sources: Sources) -> Task:
         config = sources.config
@@ -145,11 +164,13 @@ TASKS: Mapping[str, Builder] = {
     "niah_multi": lambda sources: MultiNeedle(**_needle(sources), needles=sources.config.needle_count),
     "nolima": lambda sources: NoLiMa(**_needle(sources), pairs=sources.config.nolima_pairs),
     **{name: _ruler(name) for name in RULER},
+    **{name: _official_ruler(name) for name in OFFICIAL},
     **{name: _longbench(name) for name in LONGBENCH},
 }
 """Tasks by name; beside them `lm_eval:NAME` is any task of lm-eval."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "ruler": tuple(RULER),
+    "official_ruler": tuple(OFFICIAL),
     "longbench": tuple(f"longbench_{name}" for name in DATASETS),
     "standard": tuple(f"{LM_EVAL}{name}" for name in STANDARD),
 }
@@ -164,14 +185,22 @@ def needs_documents(name: str, config: EvaluateConfig) -> bool:
     return name in READ_DOCUMENTS or haystack.get(name.partition("_")[0]) == "documents"
 
 
-def check_documents(config: EvaluateConfig) -> None:
-    """Raise ValueError if a task needs documents and none are given."""
+def check_data(config: EvaluateConfig) -> None:
+    """Raise ValueError if a task needs documents or the official RULER, and none are given."""
     needing = [name for name in task_names(config) if needs_documents(name, config)]
     if needing and config.tokenized is None:
         raise ValueError(
             f"tokenized must name documents for {', '.join(needing)}, got none; make them: longrope tokenize, and give "
             "--tokenized, or choose tasks that need none, such as passkey and niah"
         )
+    official = [name for name in task_names(config) if name in OFFICIAL]
+    if official and config.ruler_checkout is None:
+        raise ValueError(
+            f"ruler_checkout must be a checkout of the official RULER for {', '.join(official)}, got none; git clone "
+            "https://github.com/NVIDIA/RULER and give --ruler-checkout, or choose the tasks of ruler, which need none"
+        )
+    if official:
+        Checkout(str(config.ruler_checkout))
 
 
 def task_names(config: EvaluateConfig) -> list[str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...rope.files import write_atomically
+from ..data.commit import checkout_commit
 
 FORMAT = "longrope-results"
 VERSION = 1
@@ -93,14 +93,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Return the commit of the checkout this code runs from (with `-dirty` if changed), None outside of one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
-    folder = Path(__file__).resolve().parent
-    try:
-        subprocess.run(tracked, cwd=folder, capture_output=True, check=True)
-        return subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    return checkout_commit(Path(__file__))
 
 
 def model_fingerprint(model: PreTrainedModel | PreTrainedConfig, model_id: str) -> dict[str, str | None]:

@@ -25,6 +25,18 @@ def test_means_weigh_each_task_alike():
     assert len(means) == 6
 
 
+def test_tasks_of_an_official_checkout_have_means_of_their_own():
+    official = [row(f"official_{name}", 0.9, metric=RULER[name].metric) for name in RULER]
+    means = ruler_means([row("ruler_vt", 0.1), *official])
+    assert {(mean.task, mean.metric) for mean in means if "mean" in mean.metric} == {
+        *(("official_ruler", "mean"), ("official_ruler", "mean_without_cwe")),
+        *(("ruler", "mean_of_1"), ("ruler", "mean_without_cwe_of_1")),
+    }
+    assert {round(mean.value, 9) for mean in means if mean.task == "official_ruler"} == {0.9}
+    assert effective_lengths(means, task="official_ruler") == {"none": 4096}
+    assert effective_lengths(means) == {}
+
+
 def test_means_over_fewer_tasks_say_how_many():
     rows = [row(name, 0.5) for name in RULER if "_qa_" not in name and name != "ruler_fwe"]
     metrics = [mean.metric for mean in ruler_means(rows)]
