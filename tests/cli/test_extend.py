@@ -16,8 +16,8 @@ from longrope.evaluation.comparison.results import read_results
 from longrope.hyperparams import extend_recipe
 from longrope.rope import apply_factors, load_factor_sets, load_factors
 
-SEARCH = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
-SEARCH |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
+from .small import PAPER, tokenize_words
+
 TUNING = {"learning_rate": 1e-2, "batch_size": 2, "stages": [{"length": 64, "steps": 3}]}
 
 
@@ -25,13 +25,8 @@ TUNING = {"learning_rate": 1e-2, "batch_size": 2, "stages": [{"length": 64, "ste
 def recipe(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("extend")
     for split in ("train", "search", "eval"):
-        texts = folder / split
-        texts.mkdir()
-        for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
-            (texts / f"{word}.txt").write_text("".join(f"{split} {word} {i * (index + 3)} " for i in range(80)))
-        named = {"model": model_folder, "dataset": texts, "save-tokenized": folder / f"{split}-tokens"}
-        assert main(["tokenize", *(f"--{name}={value}" for name, value in named.items())]) == 0
-    (folder / "paper.yaml").write_text(yaml.safe_dump(SEARCH))
+        tokenize_words(model_folder, folder / f"{split}-tokens", f"{split} ")
+    (folder / "paper.yaml").write_text(yaml.safe_dump(PAPER))
     (folder / "tuning.yaml").write_text(yaml.safe_dump(TUNING))
     searching = {"hyper_params": str(folder / "paper.yaml"), "samples": 3, "attention_factor": 1.0}
     stages = [

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 from longrope.cli.main import main
 from longrope.rope import apply_factors, load_factors
 
+from .small import tokenize_words
+
 RECIPE = {
     "learning_rate": 1e-2,
     "batch_size": 4,
@@ -74,10 +76,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> list[str]:
     folder = tmp_path_factory.mktemp("data")
-    for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
-        (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(80)))
-    tokenize = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", folder / "tokens"]
-    assert main([str(part) for part in tokenize]) == 0
+    tokenize_words(model_folder, folder / "tokens")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     named = {"model": model_folder, "tokenized": folder / "tokens", "recipe": folder / "recipe.yaml"}
     parts = [part for name, value in named.items() for part in (f"--{name}", str(value))]

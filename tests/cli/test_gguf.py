@@ -11,15 +11,12 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import model_fingerprint, read_results
 from longrope.rope import RescaleFactors
 
+from .small import tokenize_words
+
 
 @pytest.fixture(scope="module")
 def tokens(gguf_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
-        (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(30)))
-    command = ["tokenize", "--model", gguf_model, "--dataset", folder, "--save-tokenized", folder / "tokens"]
-    assert main([str(part) for part in command]) == 0
-    return folder / "tokens"
+    return tokenize_words(gguf_model, tmp_path_factory.mktemp("texts") / "tokens", count=30)
 
 
 def test_search_and_evaluate_run_on_a_gguf_and_name_it(gguf_model: Path, tokens: Path, tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def test_the_bar_shows_no_total_before_it_is_known(monkeypatch: pytest.MonkeyPat
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr", written)
     with SearchBar() as bar:
-        bar.show(SearchProgress(0, None, 0, 4, 0, 0, None))
-        bar.show(SearchProgress(0, 4, 2, 4, 2, 20_000, None))
+        bar.show(SearchProgress(0, None, 0, 4, 0, 0))
+        bar.show(SearchProgress(0, 4, 2, 4, 2, 20_000))
     assert "None" not in written.getvalue()
     assert "generation 0.5/4" in written.getvalue()
     assert "20.0k tokens" in written.getvalue()

@@ -10,19 +10,16 @@ from longrope.cli.main import main
 from longrope.rope import RescaleFactors, load_factor_sets, load_factors
 from longrope.rope.export import export_hf
 
+from .small import PAPER, tokenize_words
+
 EXTENSION = RescaleFactors(np.linspace(1, 8, 8), 32, 128, 10000.0, 16, 1.2)
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> list[str]:
     folder = tmp_path_factory.mktemp("data")
-    for index, word in enumerate(("alpha", "beta", "gamma", "delta")):
-        (folder / f"{word}.txt").write_text("".join(f"{word} {i * (index + 3)} " for i in range(80)))
-    tokenize = ["tokenize", "--model", model_folder, "--dataset", folder, "--save-tokenized", folder / "tokens"]
-    assert main([str(part) for part in tokenize]) == 0
-    settings = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
-    settings |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
-    (folder / "paper.yaml").write_text(yaml.safe_dump(settings))
+    tokenize_words(model_folder, folder / "tokens")
+    (folder / "paper.yaml").write_text(yaml.safe_dump(PAPER))
     return ["search", "--tokenized", f"{folder}/tokens", "--hyper-params", f"{folder}/paper.yaml", "--samples", "3"]
 
 
