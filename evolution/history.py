@@ -4,12 +4,12 @@ A call of the objective that a killed run left unfinished is dropped with all it
 a smaller batch, and a resumed run has to give the same numbers as one that was never stopped.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..rope.lines import from_line
 from .space import Genome
 from .strategies import Gradient
 
@@ -72,35 +72,36 @@ class History(NamedTuple):
     end: int
     """Length in bytes of the file up to the end of the last finished call."""
     num_damaged: int
-    """Lines before it that can't be read; their scores are lost."""
+    """Lines before it that can't be read or have another checksum; their scores are lost."""
+    num_unchecked: int
+    """Lines before it without a checksum, as earlier versions wrote them."""
 
 
 def read_history(path: Path) -> History:
     """Read the scores of a search up to the last call of the objective that was finished."""
     rows: list[HistoryRow] = []
-    num_rows = num_lines = end = position = 0
+    num_rows = num_lines = end = position = unchecked = num_unchecked = 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else [], start=1):
         position += len(line)
-        row = _parse_row(line)
+        row, checked = _parse_row(line)
         if row is not None:
             rows.append(row)
+            unchecked += not checked
             if row.rows_left == 0:
-                num_rows, num_lines, end = len(rows), number, position
-    return History(rows[:num_rows], end, num_lines - num_rows)
+                num_rows, num_lines, num_unchecked, end = len(rows), number, unchecked, position
+    return History(rows[:num_rows], end, num_lines - num_rows, num_unchecked)
 
 
-def _parse_row(line: bytes) -> HistoryRow | None:
-    """Return the row of a line, None if the line is damaged."""
-    if not line.endswith(b"\n"):
-        return None
+def _parse_row(line: bytes) -> tuple[HistoryRow | None, bool]:
+    """Return the row of a line, None if the line is damaged, and whether it has a checksum."""
     try:
-        payload = json.loads(line)
+        payload, checked = from_line(line)
         payload["steps"] = tuple(payload["steps"])
         if payload.get("gradient") is not None:
             payload["gradient"] = Gradient.from_dict(payload["gradient"])
-        return HistoryRow(**payload)
+        return HistoryRow(**payload), checked
     except (ValueError, TypeError, KeyError):
-        return None
+        return None, False
 
 
 def last_rows(rows: Sequence[HistoryRow]) -> list[HistoryRow]:

@@ -5,10 +5,7 @@ every score before the next one: a killed run loses at most the call it was in. 
 stored, so it may go on on a machine that rounds differently.
 """
 
-import errno
 import fcntl
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +14,9 @@ from typing import IO, Any, Self
 
 import yaml
 
-from ..rope.files import write_atomically
+from ..rope.files import cannot_save, write_atomically
+from ..rope.lines import append as append_lines
+from ..rope.lines import to_line
 from .history import HistoryRow, read_history
 from .proposals import LoggedProposal, read_proposals
 from .record import SearchRecord
@@ -51,7 +50,7 @@ class RunFolder(SearchRecord):
                 )
             if exists:
                 self._check_config(config)
-            rows, self._history_end, num_damaged = read_history(self._history)
+            rows, self._history_end, num_damaged, num_unchecked = read_history(self._history)
             lines, self._proposals_end, damaged = read_proposals(self._proposals)
             if not exists:
                 self._save_config(config)
@@ -63,6 +62,11 @@ class RunFolder(SearchRecord):
         """What was damaged, in sentences."""
         if num_damaged:
             self.notes.append(f"{num_damaged} lines of history.jsonl are damaged; their scores are made again")
+        if num_unchecked:
+            self.notes.append(
+                f"{num_unchecked} lines of history.jsonl are of an earlier version and have no checksum; their scores "
+                "are taken as they are"
+            )
         if damaged:
             self.notes.append(
                 f"proposals.jsonl is damaged after {len(lines)} lines; the search goes on from there, and scores "
@@ -87,8 +91,8 @@ class RunFolder(SearchRecord):
         Raises:
             OSError: the disk is full or fails; the history is as it was.
         """
-        lines = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
-        self._history_end = _append(self._history, self._history_end, lines)
+        text = "".join(to_line(asdict(row)) for row in rows)
+        self._history_end = append_lines(self._history, self._history_end, text)
         super().append(rows)
 
     def _log(self, line: LoggedProposal) -> None:
@@ -97,7 +101,7 @@ class RunFolder(SearchRecord):
         Raises:
             OSError: the disk is full or fails; the file is as it was.
         """
-        self._proposals_end = _append(self._proposals, self._proposals_end, line.to_line())
+        self._proposals_end = append_lines(self._proposals, self._proposals_end, line.to_line())
 
     def restore(self, strategy: Strategy, proposal: Proposal) -> None:
         """Bring a strategy to where a generation was asked for.
@@ -126,30 +130,15 @@ class RunFolder(SearchRecord):
             )
 
     def _save_config(self, config: Mapping[str, Any]) -> None:
-        try:
-            write_atomically(self._config, yaml.safe_dump(dict(config), sort_keys=False))
-        except OSError as error:
-            raise _cannot_save(self._config, error) from error
-
-
-def _append(path: Path, end: int, text: str) -> int:
-    """Add lines after the first `end` bytes of a file, whole or not at all; return the new end."""
-    data = text.encode()
-    with open(path, "ab", buffering=0) as file:
-        file.truncate(end)  # of what a killed run left unfinished
-        try:
-            if file.write(data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except OSError as error:
-            file.truncate(end)
-            raise _cannot_save(path, error) from error
-    return end + len(data)
+        write_atomically(self._config, yaml.safe_dump(dict(config), sort_keys=False))
 
 
 def _lock(path: Path) -> IO[str]:
-    path.mkdir(parents=True, exist_ok=True)
-    lock = open(path / ".lock", "w")  # noqa: SIM115 - open as long as the run
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "w")  # noqa: SIM115 - open as long as the run
+    except OSError as error:
+        raise cannot_save(path / ".lock", error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -168,8 +157,3 @@ def _differences(saved: Any, now: Any, key: str = "") -> list[str]:
         parts = (_differences(saved.get(name), now.get(name), f"{key}.{name}".lstrip(".")) for name in names)
         return [phrase for part in parts for phrase in part]
     return [] if saved == now else [f"{key or 'config'} = {now!r} where the run has {saved!r}"]
-
-
-def _cannot_save(path: Path, error: OSError) -> OSError:
-    reason = error.strerror or str(error)
-    return OSError(error.errno, f"{path} must be writable, got {reason!r}; free space and continue with --resume")

@@ -1,12 +1,12 @@
 """The generations that a search asked for, one per line of `proposals.jsonl`, each with the state to go on from."""
 
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..rope.lines import checksum
 from .budget import Budget
 from .strategies import Proposal
 
@@ -21,8 +21,8 @@ class LoggedProposal:
 
     def to_line(self) -> str:
         """Return the line, with a checksum."""
-        text = json.dumps({"budget": self.budget.to_dict(), **self.proposal.to_dict()}, allow_nan=False)
-        return f'{{"crc32": {zlib.crc32(text.encode())}, "proposal": {text}}}\n'
+        payload = {"budget": self.budget.to_dict(), **self.proposal.to_dict()}
+        return json.dumps({"crc32": checksum(payload), "proposal": payload}, allow_nan=False) + "\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "LoggedProposal":
@@ -33,7 +33,7 @@ class LoggedProposal:
         """
         parsed = json.loads(line)
         payload = parsed["proposal"]
-        if not line.endswith(b"\n") or parsed["crc32"] != zlib.crc32(json.dumps(payload).encode()):
+        if not line.endswith(b"\n") or parsed["crc32"] != checksum(payload):
             raise ValueError("checksum differs")
         return cls(Proposal.from_dict(payload), Budget(**payload["budget"]))
 

@@ -10,7 +10,24 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file beside its place, flush it to disk, then rename it over the old one."""
+    """Write a file beside its place, flush it to disk, then rename it over the old one.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; the old file is as it was.
+    """
+    try:
+        _write_atomically(path, text)
+    except OSError as error:
+        raise cannot_save(path, error) from error
+
+
+def cannot_save(path: Path, error: OSError) -> OSError:
+    """Return an error that says which file can't be written, why, and what helps."""
+    remedy = "free space or allow writing there, then run the command again (a search with --resume)"
+    return OSError(error.errno, f"{path} must be writable, got {error.strerror or str(error)!r}; {remedy}")
+
+
+def _write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

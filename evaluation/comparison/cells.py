@@ -4,17 +4,20 @@ A folder may hold cells of many calls: other tasks, methods, lengths, or the sam
 reported together must have been measured alike, so of each task one protocol counts, of each method one definition.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from ...rope import Method, RescaleFactors
+from ...rope.files import cannot_save
+from ...rope.lines import append, from_line, to_line
 from .results import DECISIVE_VERSIONS, ResultRow, Results
 
 CELLS_JSONL = "cells.jsonl"
@@ -101,30 +104,83 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
+class Journal(NamedTuple):
+    """What is whole of a journal."""
+
+    entries: list[CellEntry]
+    """In the order in which they ended."""
+    end: int
+    """Bytes of the file up to the end of the last whole line."""
+    num_damaged: int
+    """Lines before it that can't be read or have another checksum; their cells run again."""
+    num_unchecked: int
+    """Lines before it without a checksum, as earlier versions wrote them."""
+
+    def notes(self) -> list[str]:
+        """Return a sentence for each kind of line that is not as it should be."""
+        notes = []
+        if self.num_damaged:
+            notes.append(
+                f"{self.num_damaged} lines of {CELLS_JSONL} are damaged and left out; what they held runs again"
+            )
+        if self.num_unchecked:
+            notes.append(
+                f"{self.num_unchecked} lines of {CELLS_JSONL} are of an earlier version and have no checksum; they are "
+                "taken as they are"
+            )
+        return notes
+
+
 def append_cell(folder: Path, entry: CellEntry) -> None:
-    """Write one line, for good: it is on the disk when this returns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / CELLS_JSONL).open("ab+") as file:
-        if size := file.seek(0, os.SEEK_END):
-            file.seek(size - 1)
-            if file.read(1) != b"\n":  # killed while writing
-                file.write(b"\n")
-        file.write(json.dumps(asdict(entry), allow_nan=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Write one line, for good: it is on the disk when this returns. Several processes may do so at once.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; the journal is as it was.
+    """
+    path = folder / CELLS_JSONL
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab+")
+    except OSError as error:
+        raise cannot_save(path, error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        append(path, _end(file), to_line(asdict(entry)))
+
+
+def _end(file: IO[bytes]) -> int:
+    """Return the end of the last whole line: a killed process may have left a torn one."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if file.read(1) in (b"", b"\n"):
+        return size
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
+
+
+def read_journal(folder: Path, start: int = 0) -> Journal:
+    """Read the whole lines of a journal from a byte on; a torn line at its end is a cell that never ended."""
+    path = folder / CELLS_JSONL
+    if not path.exists():
+        return Journal([], start, 0, 0)
+    with path.open("rb") as file:
+        file.seek(start)
+        whole = file.read().rpartition(b"\n")
+    lines = (whole[0] + whole[1]).split(b"\n")[:-1]
+    entries, unchecked = [], 0
+    for line in lines:
+        try:
+            content, checked = from_line(line + b"\n")
+            entries.append(CellEntry(**content))
+        except (ValueError, TypeError):  # damaged, or of an earlier version of this program: it runs again
+            continue
+        unchecked += not checked
+    return Journal(entries, start + sum(map(len, whole[:2])), len(lines) - len(entries), unchecked)
 
 
 def read_cells(folder: Path) -> list[CellEntry]:
-    """Return the entries in the order in which they ended; a torn line is a cell that never did."""
-    journal = folder / CELLS_JSONL
-    lines = journal.read_bytes().splitlines() if journal.exists() else []
-    entries = []
-    for line in lines:
-        try:
-            entries.append(CellEntry(**json.loads(line)))
-        except (ValueError, TypeError):  # torn, or of an earlier version of this program: it runs again
-            continue
-    return entries
+    """Return the entries in the order in which they ended."""
+    return read_journal(folder).entries
 
 
 def collect(
@@ -140,10 +196,14 @@ def collect(
         provenance: of this run; cells of another model, device, dtype, kernel or version are left out.
         protocols: by task; of tasks not named here the latest protocol counts.
         methods: `method_key` by method; of methods not named here the latest definition counts.
+
+    Returns:
+        First what is not named, in the order in which it was measured, then what is, in the order in which it is named:
+        which of two processes ended first does not show.
     """
     alike = [entry for entry in entries if entry.identity == run_identity(provenance)]
-    latest = {entry.task: entry.protocol for entry in alike} | dict(protocols)
-    known = {entry.method: entry.method_key for entry in alike} | dict(methods)
+    latest = {entry.task: entry.protocol for entry in alike if entry.task not in protocols} | dict(protocols)
+    known = {entry.method: entry.method_key for entry in alike if entry.method not in methods} | dict(methods)
     kept, set_aside = [], {}
     for entry in alike:
         if digest(entry.protocol) == digest(latest[entry.task]) and entry.method_key == known[entry.method]:
@@ -151,7 +211,7 @@ def collect(
         elif entry.error is None:
             place = (entry.method, entry.task)
             set_aside[place] = set_aside.get(place, 0) + 1
-    chosen = _in_order(kept)
+    chosen = _in_order(kept, list(latest), list(known))
     tasks = {entry.task for entry, _ in chosen}
     origin = provenance | {
         "protocols": {task: latest[task] for task in latest if task in tasks or task in protocols},
@@ -174,7 +234,9 @@ def failures(chosen: Iterable[tuple[CellEntry, int]]) -> Iterator[dict[str, Any]
         yield from (place | failure for failure in entry.failures if failure["length"] == length)
 
 
-def _in_order(entries: Sequence[CellEntry]) -> list[tuple[CellEntry, int]]:
+def _in_order(
+    entries: Sequence[CellEntry], tasks: Sequence[str], methods: Sequence[str]
+) -> list[tuple[CellEntry, int]]:
     """Return which entry counts at each (task, method, length): the latest finished one, else the latest failure."""
     owners: dict[tuple[str, str, int], CellEntry] = {}
     for entry in entries:
@@ -182,8 +244,6 @@ def _in_order(entries: Sequence[CellEntry]) -> list[tuple[CellEntry, int]]:
             place = (entry.task, entry.method, length)
             if entry.error is None or place not in owners or owners[place].error is not None:
                 owners[place] = entry
-    tasks = list(dict.fromkeys(entry.task for entry in entries))
-    methods = list(dict.fromkeys(entry.method for entry in entries))
     order = sorted(owners, key=lambda place: (tasks.index(place[0]), methods.index(place[1]), place[2]))
     return [(owners[place], place[2]) for place in order]
 

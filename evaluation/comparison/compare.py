@@ -6,7 +6,9 @@ that depend on the length by definition (dynamic NTK) are built for each.
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +19,10 @@ from ...rope import Installation, Method, RescaleFactors, RopeGeometry, install
 from ..scoring.batching import free_memory, is_out_of_memory
 from ..scoring.resources import PeakMemory
 from ..tasks.base import Advance, Cell, Task
-from .cells import CellEntry, append_cell, digest, factors_as_json, failures, method_key, read_cells, run_identity
+from .cells import CellEntry, append_cell, digest, factors_as_json, failures, method_key, read_journal, run_identity
 from .progress import ComparisonBar, Work
 from .results import LeftOut, ResultRow
+from .sharing import share
 
 
 class Comparison(NamedTuple):
@@ -72,7 +75,8 @@ def compare(
     """Measure every method on every task at every length.
 
     Each cell is appended to `cells.jsonl` in the folder as it ends; called again with the same arguments, finished
-    cells are read instead of run, and failed ones are tried again.
+    cells are read instead of run, and failed ones are tried again. Processes that do so at the same time share the
+    cells: each is run by one of them, and all return the same.
 
     Args:
         model: the base model, without any factors installed.
@@ -98,21 +102,30 @@ def compare(
             cell for task, fitting in possible for cell in plan_cells(methods, fitting, task, installation.geometry)
         ]
         keys = [cell.key(identity) for cell in plan]
-        before = read_cells(folder)
-        finished = {entry.key: entry for entry in before if entry.error is None}
+        before = read_journal(folder)
+        for note in before.notes():
+            warnings.warn(f"{folder}: {note}", stacklevel=2)
+        finished = {entry.key: entry for entry in before.entries if entry.error is None}
         todo = {key: cell for cell, key in zip(plan, keys, strict=True) if key not in finished}
         by_name = {task.name: task for task in tasks}
-        with ComparisonBar(
-            [cell.work() for cell in todo.values()],
-            lambda work: by_name[work.task].tokens(work.lengths),
-            [(Work(entry.task, tuple(entry.lengths)), entry.seconds) for entry in before if entry.error is None],
-        ) as bar:
-            for key, cell in todo.items():
-                bar.start(cell.method)
-                entry = _run(cell, key, identity, model, installation, provenance["commit"], bar.advance)
-                append_cell(folder, entry)
-                bar.end(entry.error is None)
-                finished[key] = entry
+        with (
+            ComparisonBar(
+                [cell.work() for cell in todo.values()],
+                lambda work: by_name[work.task].tokens(work.lengths),
+                [(Work(entry.task, tuple(entry.lengths)), entry.seconds) for entry in finished.values()],
+            ) as bar,
+            closing(share(folder, todo, before.end)) as shared,
+        ):
+            for key, theirs in shared:
+                cell = todo[key]
+                if theirs is None:
+                    bar.start(cell.method, cell.work())
+                    finished[key] = _run(cell, key, identity, model, installation, provenance["commit"], bar.advance)
+                    append_cell(folder, finished[key])
+                    bar.end(finished[key].error is None)
+                else:
+                    finished[key] = theirs
+                    bar.skip(cell.work(), None if theirs.error else theirs.seconds)
     return Comparison([finished[key] for key in keys], left_out)
 
 

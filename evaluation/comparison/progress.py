@@ -70,8 +70,10 @@ class ComparisonBar:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def start(self, method: str) -> None:
+    def start(self, method: str, work: Work) -> None:
         """Show which cell runs."""
+        self.waiting.remove(work)
+        self.waiting.insert(0, work)
         self.method, self.started = method, time.monotonic()
         self.expected = [self.pace.seconds(work, self.tokens(work)) for work in self.waiting]
         self.bar.set_description(f"{method} {self.waiting[0].task}", refresh=False)
@@ -89,10 +91,20 @@ class ComparisonBar:
         work, seconds = self.waiting.pop(0), time.monotonic() - self.started
         if finished:
             self.pace.learn(work, self.tokens(work), seconds)
-        self.ended += self.tokens(work)
-        self.bar.update(self.ended - self.bar.n)
+        self._count(work)
         if self.bar.disable:
             self._log(work, seconds, finished)
+
+    def skip(self, work: Work, seconds: float | None) -> None:
+        """Count a cell that another process ended, in so many seconds if it finished."""
+        self.waiting.remove(work)
+        if seconds is not None:
+            self.pace.learn(work, self.tokens(work), seconds)
+        self._count(work)
+
+    def _count(self, work: Work) -> None:
+        self.ended += self.tokens(work)
+        self.bar.update(self.ended - self.bar.n)
 
     def _log(self, work: Work, seconds: float, finished: bool) -> None:
         """Write a line per cell where there is no terminal: a run of hours must show in a log."""
