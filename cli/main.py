@@ -2,9 +2,12 @@
 
 import importlib
 import json
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -25,6 +28,16 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "doctor": (configs.DoctorConfig, "show device, dtype, attention kernel and RoPE; run the canary"),
 }
 """Commands by name: configuration and one line of help. The command `x` runs `run(config)` of `cli/x.py`."""
+
+AGAIN = "nothing is left half-done; run the same command again"
+RESUMING = {
+    "search": "every score is kept; go on: the same command with --resume",
+    "evaluate": "finished cells are kept; go on: run the same command again",
+    "sweep": "finished points are kept; go on: run the same command again",
+    "finetune": "the last saved step is kept; go on: run the same command again",
+    "extend": "finished stages and what their commands save are kept; go on: run the same command again",
+}
+"""How to go on after a stop, by command; the others start anew."""
 
 FIRST_WORDS = {"report": "runs", "extend": "recipe"}
 """Options that may be given as the first words after a command."""
@@ -90,23 +103,46 @@ def _items(values: Sequence[str], kind: type | UnionType) -> list[Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; bad input is one sentence on stderr and exit code 2."""
+    """Run one command; bad input is one sentence on stderr and exit code 2, a stopped command one and 130 or 143."""
     spelled = spell_out(sys.argv[1:] if arguments is None else arguments)
     namespace = build_parser().parse_args(spelled)
     config_type = COMMANDS[namespace.command][0]
     chosen = namespace[namespace.command]
     config = config_type(**{field.name: chosen[field.name] for field in fields(config_type)})
     warnings.formatwarning = lambda message, *_: f"longrope {namespace.command}: warning: {message}\n"
-    command = importlib.import_module(f".{namespace.command}", __package__)
     try:
-        command.run(config)
+        with terminable():
+            importlib.import_module(f".{namespace.command}", __package__).run(config)
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         print(f"longrope {namespace.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"longrope {namespace.command}: interrupted; finished work is kept", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        how = "terminated" if isinstance(stop, Terminated) else "interrupted"
+        print(f"longrope {namespace.command}: {how}; {RESUMING.get(namespace.command, AGAIN)}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it before it takes the machine away."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM stop what runs as Ctrl-C does, with locks and temporary files tidied up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are for the main thread
+        return
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: a second would stop the tidying up
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ most others); one without any refuses the lock, which is an error.
 """
 
 import fcntl
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +17,7 @@ from .cells import CellEntry, read_journal
 LOCK = ".cells.lock"
 
 
-def share(folder: Path, keys: Iterable[str], position: int) -> Iterator[tuple[str, CellEntry | None]]:
+def share(folder: Path, keys: Iterable[str], position: int) -> Generator[tuple[str, CellEntry | None], None, None]:
     """Yield each key once: alone to be run and appended before the next, or with what another process appended for it.
 
     Args:
