@@ -1,5 +1,6 @@
 """The `longrope` command: reads flags and YAML files into typed configurations and runs one command."""
 
+import errno
 import importlib
 import json
 import signal
@@ -9,11 +10,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from ..rope.files import CannotSave, cannot_save
 from . import configs, training_configs
 
 COMMANDS: dict[str, tuple[type, str]] = {
@@ -38,6 +41,8 @@ RESUMING = {
     "extend": "finished stages and what their commands save are kept; go on: run the same command again",
 }
 """How to go on after a stop, by command; the others start anew."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 FIRST_WORDS = {"report": "runs", "extend": "recipe"}
 """Options that may be given as the first words after a command."""
@@ -114,13 +119,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminable():
             importlib.import_module(f".{namespace.command}", __package__).run(config)
     except (ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"longrope {namespace.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"longrope {namespace.command}: {sentence(error, config)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         how = "terminated" if isinstance(stop, Terminated) else "interrupted"
         print(f"longrope {namespace.command}: {how}; {RESUMING.get(namespace.command, AGAIN)}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
     return 0
+
+
+def sentence(error: Exception, config: Any) -> str:
+    """Return what an error says, in one line; one of the disk names the file and the remedy, wherever it was met."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS and not isinstance(error, CannotSave):
+        error = cannot_save(Path(error.filename or getattr(config, "output_dir", None) or "the output"), error)
+    return " ".join((error.strerror if isinstance(error, CannotSave) else str(error)).split())
 
 
 class Terminated(KeyboardInterrupt):

@@ -21,10 +21,14 @@ def write_atomically(path: Path, text: str) -> None:
         raise cannot_save(path, error) from error
 
 
-def cannot_save(path: Path, error: OSError) -> OSError:
+class CannotSave(OSError):
+    """A file can't be written; `strerror` says which, why, and what helps."""
+
+
+def cannot_save(path: Path, error: OSError) -> CannotSave:
     """Return an error that says which file can't be written, why, and what helps."""
     remedy = "free space or allow writing there, then run the command again (a search with --resume)"
-    return OSError(error.errno, f"{path} must be writable, got {error.strerror or str(error)!r}; {remedy}")
+    return CannotSave(error.errno, f"{path} must be writable, got {error.strerror or str(error)!r}; {remedy}")
 
 
 def _write_atomically(path: Path, text: str) -> None:

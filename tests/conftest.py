@@ -1,5 +1,10 @@
-"""A tiny random Llama and a byte-level tokenizer for every package's tests: nothing is downloaded."""
+"""A tiny random Llama and a byte-level tokenizer for every package's tests: nothing is downloaded.
 
+With LONGROPE_FULL=1 in the environment (`bash tests/run.sh --full`), tests of faults and hostile input take their long
+form: the hypothesis profile `fuzz` and the fixture `num_damages`.
+"""
+
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 hypothesis.settings.register_profile("longrope", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("longrope")
+FULL = os.environ.get("LONGROPE_FULL") == "1"
+hypothesis.settings.register_profile(
+    "fuzz",
+    deadline=None,
+    max_examples=10_000 if FULL else 15,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    derandomize=not FULL,  # the suite must not fail by chance
+)
 
 
 def tiny_llama(**changes: Any) -> LlamaForCausalLM:
@@ -29,6 +42,12 @@ def tiny_llama(**changes: Any) -> LlamaForCausalLM:
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     }
     return LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).eval()
+
+
+@pytest.fixture(scope="session")
+def num_damages() -> int:
+    """How many random places of a journal are damaged, one after the other."""
+    return 200 if FULL else 20
 
 
 @pytest.fixture

@@ -4,17 +4,23 @@ folder/1-131072/   checkpoints while it runs; then tuned/ and factors.json
 folder/2-262144/   the same, from the weights of the first
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.data.tokenized import leading_special_tokens
 from ..rope import RescaleFactors, install, staging_folder
+from ..rope.files import cannot_save
 from .batches import MicroBatches, TrainingText
 from .checkpoints import remove_checkpoints
 from .documents import Documents
@@ -95,16 +101,34 @@ def _run(job: Job, source: str, stage: Stage, factors: RescaleFactors, place: Pa
     stored: Any = model.config.dtype
     with install(model, job.original_length) as installation:
         trained = model if job.lora is None else add_adapters(model, job.lora)
-        trainer = train_stage(trained, installation, factors, stage, batches, place, options)
+        with _saving(place):
+            trainer = train_stage(trained, installation, factors, stage, batches, place, options)
         state: Any = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if job.lora is not None:
             model = merge_adapters(trained)
             state = model.state_dict()
     if trainer.is_world_process_zero():
         factors.save(place / "factors.json")
-        with staging_folder(place / TUNED) as new:
+        with _saving(place), staging_folder(place / TUNED) as new:
             model.config.dtype = stored
             model.save_pretrained(new, state_dict=as_stored(state, stored))
             job.tokenizer.save_pretrained(new)
             new.rename(place / TUNED)
     trainer.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Let a disk that is full be one kind of error, where each library of weights has its own.
+
+    Raises:
+        OSError: a file in the folder can't be written; complete checkpoints are as they were.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None and "PytorchStreamWriter" not in str(error):
+            raise
+        code = int(number[1]) if number else errno.ENOSPC
+        raise cannot_save(folder, OSError(code, os.strerror(code))) from error

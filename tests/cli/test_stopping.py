@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-import yaml
 
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
@@ -40,9 +39,6 @@ def prepare(number):
 
     sys.addaudithook(hook)
 """
-SETTINGS = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
-SETTINGS |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
-TUNING = {"learning_rate": 1e-2, "batch_size": 1, "stages": [{"length": 64, "steps": 3}]}
 
 
 class Stopped(NamedTuple):
@@ -54,32 +50,9 @@ class Stopped(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[str, Stopped]:
+def stopped(tmp_path_factory: pytest.TempPathFactory, small_commands: dict[str, list[str]]) -> dict[str, Stopped]:
     folder = tmp_path_factory.mktemp("stopped")
-    for split in ("one", "other"):
-        (folder / split).mkdir()
-        for index, word in enumerate(("alpha", "beta", "gamma")):
-            text = "".join(f"{split} {word} {i * (index + 3)} " for i in range(60))
-            (folder / split / f"{word}.txt").write_text(text)
-        named = {"model": model_folder, "dataset": folder / split, "save-tokenized": folder / f"{split}-tokens"}
-        assert main(["tokenize", *(f"--{name}={value}" for name, value in named.items())]) == 0
-    paths = {name: str(folder / f"{name}.yaml") for name in ("search", "tuning", "extend")}
-    one, other = str(folder / "one-tokens"), str(folder / "other-tokens")
-    search = {"target_length": 64, "max_scored_tokens": 3000, "hyper_params": paths["search"], "samples": 2}
-    evaluate = {"lengths": [32], "methods": ["none"], "tasks": ["perplexity"], "samples": 2}
-    recipe = {"model": str(model_folder), "output_dir": "-", "stages": [{"search": search}, {"evaluate": evaluate}]}
-    recipe |= {"train": [one], "search": one, "eval": other}
-    for name, content in (("search", SETTINGS), ("tuning", TUNING), ("extend", recipe)):
-        Path(paths[name]).write_text(yaml.safe_dump(content))
-    of = ["--model", str(model_folder), "--tokenized", one]
-    commands = {
-        "search": [*of, "--samples=2", "--target-length=64", "--hyper-params", paths["search"], "--resume"],
-        "evaluate": [*of, "--samples=2", "--lengths", "32", "64", "--tasks", "perplexity", "--methods", "none", "ntk"],
-        "sweep": [*of, "--samples=2", "--sweeps", "linear", "--target-length=64"],
-        "finetune": [*of, "--factors", "ntk", "--recipe", paths["tuning"], "--save-steps=1", "--device=cpu"],
-        "extend": [paths["extend"], "--device=cpu"],
-    }
-    arguments = [[name, *rest, "--output-dir", str(folder / f"{name}-run")] for name, rest in commands.items()]
+    arguments = [[*small_commands[name], "--output-dir", str(folder / f"{name}-run")] for name in STOPS]
     ended = run_at_once(arguments, folder, SETUP)
     return {one[0]: Stopped(one, folder / f"{one[0]}-run", how) for one, how in zip(arguments, ended, strict=True)}
 

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +17,7 @@ from longrope.evaluation.comparison.results import (
     read_results,
     write_results,
 )
+from longrope.evaluation.data.commit import checkout_commit
 
 ROWS = [
     ResultRow("yarn", "perplexity", "token_weighted", 2048, 8.27, 7.9, 8.6, 20),
@@ -110,3 +113,21 @@ def test_the_model_fingerprint_changes_with_one_weight(llama, tmp_path):
         llama.lm_head.weight[0, 0] += 1
     llama.save_pretrained(tmp_path)
     assert model_fingerprint(llama, str(tmp_path)) != before
+
+
+def test_the_commit_is_read_without_writing_into_the_repository(tmp_path):
+    def git(*command: str) -> str:
+        named = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *command]
+        return subprocess.run(named, cwd=tmp_path, capture_output=True, check=True, text=True).stdout.strip()
+
+    source, index = tmp_path / "results.py", tmp_path / ".git" / "index"
+    source.write_text("x")
+    git("init")
+    git("add", ".")
+    git("commit", "--message", "x")
+    os.utime(source, (0, 0))  # git would note the new time in its index, under a lock
+    before = index.stat()
+    assert checkout_commit(source) == git("rev-parse", "HEAD")
+    assert (index.stat().st_ino, index.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    source.write_text("y")
+    assert checkout_commit(source) == git("rev-parse", "HEAD") + "-dirty"
