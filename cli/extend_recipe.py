@@ -5,9 +5,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-import yaml
-
 from ..rope.names import unknown_name
+from ..rope.parsing import check_types, read_yaml
 from .configs import EvaluateConfig, ExportConfig, SearchConfig
 from .training_configs import ExtendConfig, FinetuneConfig
 
@@ -65,8 +64,8 @@ def load_extension(path: str | Path, config: ExtendConfig) -> Extension:
         ValueError: the file can't be read, or a key or stage is unknown, missing or out of order.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(Path(path))
+    except (OSError, ValueError) as error:
         raise ValueError(f"recipe must be readable YAML, got {path}: {' '.join(str(error).split())}") from error
     names = [field.name for field in fields(Extension)]
     if not isinstance(raw, dict):
@@ -76,6 +75,12 @@ def load_extension(path: str | Path, config: ExtendConfig) -> Extension:
             raise unknown_name(f"key of {path}", str(key), names)
     if missing := [name for name in names if name != "original_length" and name not in raw]:
         raise ValueError(f"recipe must have {', '.join(missing)}, got none in {path}")
+    try:
+        check_types(Extension, raw)
+    except ValueError as error:
+        raise ValueError(f"recipe must hold values of their types, got {path}: {error}") from error
+    if not isinstance(raw["stages"], list):
+        raise ValueError(f"stages of a recipe must be a list, got {str(raw['stages'])[:80]!r} in {path}")
     stages = tuple(_stage(one) for one in raw["stages"])
     read = Extension(**{**raw, "train": tuple(raw["train"]), "stages": stages})
     _check_order([stage.kind for stage in stages])
@@ -90,6 +95,8 @@ def _stage(entry: Any) -> StagePlan:
     if kind not in KINDS:
         raise unknown_name("stage", str(kind), KINDS)
     options = options or {}
+    if not isinstance(options, dict):
+        raise ValueError(f"options of a stage {kind} must be a mapping, got {str(options)[:80]!r}")
     known = get_type_hints(KINDS[kind])
     allowed = {name for name in known if name not in GIVEN}
     if kind == "readjust":

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..evaluation.comparison.results import git_commit, model_fingerprint, versions
 from ..evaluation.data.tokenized import tokenizer_fingerprint
-from ..evaluation.scoring.model import load_model, pick_device, read_config
+from ..evaluation.scoring.model import load_model, pick_device, read_config, read_tokenizer
 from ..hyperparams import finetune_recipe
 from ..rope import METHODS, RescaleFactors, RopeGeometry, build_method, load_factors, write_atomically
 from ..rope.describe import describe_rope
@@ -36,7 +36,7 @@ def run(config: FinetuneConfig) -> None:
     geometry = describe_rope(read_config(config.model), config.original_length).geometry
     factors = stage_factors(config, recipe, geometry)
     sources = {name: StoredDocuments(path) for name, path in named_folders(config.tokenized).items()}
-    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    tokenizer = read_tokenizer(config.model)
     for name, documents in sources.items():
         if documents.info.tokenizer != tokenizer_fingerprint(tokenizer):
             raise ValueError(

@@ -132,7 +132,8 @@ def sentence(error: Exception, config: Any) -> str:
     """Return what an error says, in one line; one of the disk names the file and the remedy, wherever it was met."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS and not isinstance(error, CannotSave):
         error = cannot_save(Path(error.filename or getattr(config, "output_dir", None) or "the output"), error)
-    return " ".join((error.strerror if isinstance(error, CannotSave) else str(error)).split())
+    told = error.strerror if isinstance(error, CannotSave) else None
+    return " ".join((told or str(error)).split())
 
 
 class Terminated(KeyboardInterrupt):

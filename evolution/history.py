@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..rope.lines import from_line
+from ..rope.parsing import check_types
 from .space import Genome
 from .strategies import Gradient
 
@@ -96,6 +97,7 @@ def _parse_row(line: bytes) -> tuple[HistoryRow | None, bool]:
     """Return the row of a line, None if the line is damaged, and whether it has a checksum."""
     try:
         payload, checked = from_line(line)
+        check_types(HistoryRow, payload)
         payload["steps"] = tuple(payload["steps"])
         if payload.get("gradient") is not None:
             payload["gradient"] = Gradient.from_dict(payload["gradient"])

@@ -6,8 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..rope.parsing import read_yaml
 from .settings import SETTINGS, PaperSettings, Settings
 
 # Keys of the JSON files in the official repository (microsoft/LongRoPE, evolution/default_hyper_params), which its code
@@ -33,11 +32,11 @@ def load_settings(path: str | Path) -> Settings:
     if not path.is_file():
         raise ValueError(f"hyper-params must be a file that exists, got {path}; try hyperparams/longrope.yaml")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"hyper-params must be readable YAML or JSON, got {path}: {error}") from error
     if not isinstance(raw, dict):
-        raise ValueError(f"hyper-params must be a mapping of names to values, got {raw!r} in {path}")
+        raise ValueError(f"hyper-params must be a mapping of names to values, got {str(raw)[:80]!r} in {path}")
     try:
         return _from_official(raw) if raw.keys() & (OFFICIAL_KEYS - {"population_size"}) else _from_ours(raw)
     except ValueError as error:
@@ -46,7 +45,7 @@ def load_settings(path: str | Path) -> Settings:
 
 def _from_ours(raw: Mapping[str, Any]) -> Settings:
     strategy = raw.get("strategy")
-    if strategy not in SETTINGS:
+    if not isinstance(strategy, str) or strategy not in SETTINGS:
         raise ValueError(f"strategy must be one of {sorted(SETTINGS)}, got {strategy!r}{_hint(strategy, SETTINGS)}")
     cls = SETTINGS[strategy]
     kinds = {field.name: field.type for field in fields(cls)}

@@ -107,7 +107,7 @@ def probe_model(config: PreTrainedConfig) -> nn.Module:
         text.no_rope_layers = [1] * len(kinds)
     text.num_hidden_layers, text.vocab_size, text.intermediate_size, text.pad_token_id = len(kinds), 128, 64, None
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(text).eval()
+    return AutoModelForCausalLM.from_config(text, trust_remote_code=False).eval()
 
 
 def _layer_kinds(config: Any) -> list[str]:

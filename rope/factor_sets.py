@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .factors import FORMAT, VERSION, RescaleFactors
+from .factors import FORMAT, VERSION, RescaleFactors, build_factors
 from .files import write_atomically
+from .parsing import read_json
 
 SETS_FORMAT = f"{FORMAT}-by-length"
 
@@ -67,8 +68,8 @@ def load_factor_sets(path: str | Path) -> FactorSets:
     if payload is None or payload.get("version") != VERSION or not isinstance(payload.get("sets"), list):
         raise ValueError(f"factors by length must be a file of format {SETS_FORMAT!r} {VERSION}, got {path}")
     try:
-        return FactorSets(tuple(RescaleFactors(**one) for one in payload["sets"]))
-    except (TypeError, ValueError) as error:
+        return FactorSets(tuple(build_factors(one) for one in payload["sets"]))
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -79,7 +80,7 @@ def holds_factor_sets(path: str | Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        payload = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except ValueError:
+        payload = read_json(path) if path.is_file() else None
+    except (OSError, ValueError):
         return None
     return payload if isinstance(payload, dict) and payload.get("format") == SETS_FORMAT else None

@@ -4,6 +4,7 @@ A factor set is only meaningful together with its start tokens, attention factor
 file (LongRoPE, arXiv 2402.13753). Shapes: P = rotary_dim / 2 pairs; L layers.
 """
 
+import io
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import parsing
 from .files import write_atomically
 
 FORMAT = "longrope-factors"
@@ -148,11 +150,9 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"factors must be a file that exists or a folder with factors.json, got {path}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parsing.read_json(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"factors must be readable JSON, got {path}: {error}; restore the file") from error
-    except RecursionError as error:
-        raise ValueError(f"factors must be JSON nested a few levels deep, got {path}; restore the file") from error
 
 
 def parse_factors(payload: Any, path: Path) -> RescaleFactors:
@@ -174,9 +174,22 @@ def parse_factors(payload: Any, path: Path) -> RescaleFactors:
     if unknown := set(values) - known:
         raise ValueError(f"factors may hold only {sorted(known)}, got {sorted(unknown)} in {path}")
     try:
-        return RescaleFactors(**values)
+        return build_factors(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def build_factors(values: dict[str, Any]) -> RescaleFactors:
+    """Return factors from the values of a file.
+
+    Raises:
+        ValueError, TypeError: a value is missing, unknown, not of its type, or out of range.
+    """
+    parsing.check_types(RescaleFactors, values)
+    try:
+        return RescaleFactors(**values)
+    except OverflowError as error:  # a whole number beyond what floats reach
+        raise ValueError(f"lambdas must be finite, got a number beyond them: {error}") from error
 
 
 def load_csv(path: str | Path) -> NDArray[np.float64]:
@@ -189,8 +202,8 @@ def load_csv(path: str | Path) -> NDArray[np.float64]:
     if not path.is_file():
         raise ValueError(f"factors CSV must be a file that exists, got {path}")
     try:
-        table = np.loadtxt(path, delimiter=",", ndmin=2)
-    except ValueError as error:
+        table = np.loadtxt(io.StringIO(parsing.read_text(path)), delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
         raise ValueError(f"factors CSV must hold numbers only, got {path}: {error}") from error
     if table.size == 0:
         raise ValueError(f"factors CSV must hold at least one number, got an empty file {path}")

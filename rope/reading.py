@@ -179,6 +179,15 @@ def _is_config(payload: Any) -> bool:
 
 
 def _read_config(source: str, payload: Any, geometry: RopeGeometry | None, short: bool) -> RescaleFactors:
+    try:
+        return _factors_of_config(source, payload, geometry, short)
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"config.json must hold the numbers of a RoPE, got {type(error).__name__}: {error} in {source}; restore it"
+        ) from error
+
+
+def _factors_of_config(source: str, payload: Any, geometry: RopeGeometry | None, short: bool) -> RescaleFactors:
     config = _model_config(source, payload)
     parameters = _rope_parameters(config)
     if (kind := parameters.get("rope_type")) not in SCALED:

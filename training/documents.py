@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Protocol
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as arrow
 from numpy.typing import NDArray
 
-from ..evaluation.data.tokenized import TokensInfo, read_info
+from ..evaluation.data.tokenized import TokensInfo, open_table, read_info
 
 
 class Documents(Protocol):
@@ -35,7 +34,7 @@ class StoredDocuments:
             ValueError: there is no such folder.
         """
         self.info: TokensInfo = read_info(Path(path))
-        table = datasets.Dataset.load_from_disk(str(path))
+        table = open_table(Path(path))
         self._ids: pa.ChunkedArray = table.data.column("input_ids")  # type: ignore[attr-defined]
         self._lengths = arrow.list_value_length(self._ids).to_numpy().astype(np.int64)  # type: ignore[attr-defined]
 

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
+from ..rope.parsing import read_yaml
 
 Rope = Literal["rescaled", "original"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -142,8 +142,8 @@ def load_recipe(path: str | Path) -> Recipe:
         ValueError: the file is missing or unreadable, has unknown keys, or holds values of a wrong type or range.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = read_yaml(Path(path))
+    except (OSError, ValueError) as error:
         raise ValueError(f"recipe must be readable YAML, got {path}: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("stages"), list) or not raw["stages"]:
         raise ValueError(f"recipe must be a mapping with a list of stages, got {str(raw)[:80]!r} in {path}")

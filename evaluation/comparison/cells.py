@@ -18,6 +18,7 @@ import numpy as np
 from ...rope import Method, RescaleFactors
 from ...rope.files import cannot_save
 from ...rope.lines import append, from_line, to_line
+from ...rope.parsing import check_types
 from .results import DECISIVE_VERSIONS, ResultRow, Results
 
 CELLS_JSONL = "cells.jsonl"
@@ -171,11 +172,19 @@ def read_journal(folder: Path, start: int = 0) -> Journal:
     for line in lines:
         try:
             content, checked = from_line(line + b"\n")
-            entries.append(CellEntry(**content))
+            entries.append(_entry(content))
         except (ValueError, TypeError):  # damaged, or of an earlier version of this program: it runs again
             continue
         unchecked += not checked
     return Journal(entries, start + sum(map(len, whole[:2])), len(lines) - len(entries), unchecked)
+
+
+def _entry(content: dict[str, Any]) -> CellEntry:
+    check_types(CellEntry, content)
+    entry = CellEntry(**content)
+    if any(len(measurement) != len(ResultRow.__match_args__) - 2 for measurement in entry.measurements):
+        raise ValueError("a measurement must be metric, length, value, low, high and n")
+    return entry
 
 
 def read_cells(folder: Path) -> list[CellEntry]:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ...rope import (
     Method,
     RescaleFactors,
@@ -16,6 +14,7 @@ from ...rope import (
     load_factors,
 )
 from ...rope.methods.searched import ByLength, by_length
+from ...rope.parsing import read_yaml
 
 
 class Methods(NamedTuple):
@@ -89,12 +88,15 @@ def _spell_out(specs: Sequence[str]) -> tuple[list[str], list[str]]:
 def _read(path: Path) -> dict[str, list[str]]:
     """Read a list of methods, or the `best.yaml` of a sweep."""
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content: Any = read_yaml(path)
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"methods must be names or @FILE of a YAML list, got @{path}: {reason}") from error
     content = {"methods": content} if isinstance(content, list) else content
     listed = content.get("methods") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed or not all(isinstance(spec, str) for spec in listed):
         raise ValueError(f"methods in {path} must be a YAML list such as [yarn, linear], got {str(listed)[:80]}")
+    tuned = content.get("tuned_documents", [])
+    if not isinstance(tuned, list) or not all(isinstance(digest, str) for digest in tuned):
+        raise ValueError(f"tuned_documents in {path} must be a YAML list of digests, got {str(tuned)[:80]}")
     return content

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import math
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ...rope.files import write_atomically
+from ...rope.parsing import check_types, read_json
 from ..data.commit import checkout_commit
 
 FORMAT = "longrope-results"
@@ -21,6 +22,8 @@ PROVENANCE = ("versions", "commit", "model", "device", "dtype", "attention", "pr
 """Fields without which a number can't be trusted; `protocols` holds windows, data fingerprints and seeds by task."""
 DECISIVE_VERSIONS = ("longrope", "torch", "transformers")
 """Packages whose versions decide a number."""
+MAX_BYTES = 2**30
+"""Largest `results.json`."""
 WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
 
@@ -144,25 +147,28 @@ def read_results(path: str | Path) -> Results:
     if not path.is_file():
         raise ValueError(f"results must be a file that exists, got {path}; make it: longrope evaluate")
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        payload = read_json(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise ValueError(f"results must be readable JSON, got {path}: {error}; restore the file") from error
-    except RecursionError as error:
-        raise ValueError(f"results must be JSON nested a few levels deep, got {path}; restore the file") from error
     _check(payload, str(path))
-    return Results(
-        [ResultRow(**row) for row in payload["rows"]],
-        payload["provenance"],
-        payload["failures"],
-        payload.get("costs", []),
-        [LeftOut(**entry) for entry in payload.get("left_out", [])],
-    )
+    try:
+        for row in payload["rows"]:
+            check_types(ResultRow, row)
+        failures, costs, origin = payload["failures"], payload.get("costs", []), payload["provenance"]
+        check_types(Results, {"failures": failures, "costs": costs, "provenance": origin})
+        left_out = [LeftOut(**entry) for entry in payload.get("left_out", [])]
+        for entry in left_out:
+            check_types(LeftOut, entry._asdict())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be as longrope evaluate wrote it, got: {error}; restore the file") from error
+    return Results([ResultRow(**row) for row in payload["rows"]], origin, failures, costs, left_out)
 
 
 def _check(payload: Any, source: str) -> None:
     if not isinstance(payload, dict) or payload.get("format") != FORMAT or payload.get("version") != VERSION:
         raise ValueError(f"{source} must be of format {FORMAT} {VERSION}; write it with longrope evaluate")
     recorded = payload.get("provenance") or {}
+    recorded = recorded if isinstance(recorded, dict) else {}
     if missing := [name for name in PROVENANCE if name not in recorded]:
         raise ValueError(f"{source} must carry provenance, got none for {', '.join(missing)}; evaluate again")
     named = recorded["versions"] if isinstance(recorded["versions"], dict) else {}
@@ -176,6 +182,8 @@ def _check(payload: Any, source: str) -> None:
     names = {field.name for field in fields(ResultRow)}
     for row in payload["rows"]:
         if not isinstance(row, dict) or set(row) != names:
-            raise ValueError(f"rows of {source} must have the fields {', '.join(sorted(names))}, got {row}")
-        if not isinstance(row["value"], int | float) or not math.isfinite(row["value"]):
-            raise ValueError(f"value must be a finite number, got {row} in {source}; failures belong in failures")
+            raise ValueError(f"rows of {source} must have the fields {', '.join(sorted(names))}, got {str(row)[:200]}")
+        if not isinstance(row["value"], int | float) or not abs(row["value"]) <= sys.float_info.max:
+            raise ValueError(
+                f"value must be a finite number, got {str(row)[:200]} in {source}; failures belong in failures"
+            )

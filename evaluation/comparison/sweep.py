@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 
 from ...rope import build_method
+from ...rope.parsing import read_yaml
 from .cells import CellEntry, method_key
 from .results import ResultRow
 from .statistics import SIGNIFICANCE, holm, paired_differences
@@ -109,13 +109,13 @@ def read_sweep(path: str | Path) -> Sweep:
         ValueError: the file is no such YAML, or the method or a parameter is unknown.
     """
     try:
-        content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content: Any = read_yaml(Path(path))
         method, parameters = content.pop("method"), content.pop("parameters")
         if content:
             raise TypeError(f"unknown {', '.join(content)}")
         fields = {name: {**one, "values": tuple(map(float, one["values"]))} for name, one in parameters.items()}
         sweep = Sweep(method, {name: Parameter(**one) for name, one in fields.items()})
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"a sweep must be a YAML file with method and parameters, got {path}: {reason}") from error
     text = ",".join(f"{name}={one.values[0]:.{DIGITS}g}" for name, one in sweep.parameters.items())

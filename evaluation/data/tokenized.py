@@ -21,6 +21,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...rope import staging_folder, write_atomically
+from ...rope.parsing import check_types, read_json
 from .corpus import Document
 
 TOKENS_JSON = "tokens.json"
@@ -131,9 +132,29 @@ def read_info(path: Path) -> TokensInfo:
     if not (path / TOKENS_JSON).is_file():
         raise ValueError(f"tokenized data must be a folder with {TOKENS_JSON}, got {path}; make it: longrope tokenize")
     try:
-        return TokensInfo(**json.loads((path / TOKENS_JSON).read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+        content = read_json(path / TOKENS_JSON)
+        check_types(TokensInfo, content)
+        return TokensInfo(**content)
+    except (OSError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path / TOKENS_JSON} must be as longrope tokenize wrote it, got: {error}") from error
+
+
+def open_table(path: Path) -> datasets.Dataset:
+    """Return the documents of a tokenized folder, not yet in memory.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    try:
+        table = datasets.Dataset.load_from_disk(str(path))
+        if table.column_names != ["name", "input_ids"] or not str(table.data.column("input_ids").type).startswith(
+            "list"
+        ):
+            raise ValueError(f"columns must be name and lists of input_ids, got {table.features}")
+    except Exception as error:  # what a damaged folder raises depends on the file that is damaged
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} must be as longrope tokenize wrote it, got: {reason}; tokenize again") from error
+    return table
 
 
 def load_tokenized(
@@ -159,7 +180,7 @@ def load_tokenized(
     """
     path = Path(path)
     info = read_info(path)
-    table = datasets.Dataset.load_from_disk(str(path))
+    table = open_table(path)
     lengths = _lengths(table)
     order = np.flatnonzero(lengths >= min_tokens)
     if samples < 1:
@@ -192,7 +213,7 @@ def count_documents(path: str | Path, min_tokens: int) -> int:
         ValueError: no such folder.
     """
     read_info(Path(path))
-    return int((_lengths(datasets.Dataset.load_from_disk(str(path))) >= min_tokens).sum())
+    return int((_lengths(open_table(Path(path))) >= min_tokens).sum())
 
 
 def _lengths(table: datasets.Dataset) -> NDArray[np.int64]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..comparison.cells import collect, read_cells
-from ..comparison.results import LeftOut, ResultRow, read_results
+from ..comparison.cells import CELLS_JSONL, collect, read_cells
+from ..comparison.results import LeftOut, ResultRow, Results, read_results
 
 RESULTS_JSON = "results.json"
 
@@ -45,6 +45,16 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """
     folder = Path(folder)
     results = read_results(folder / RESULTS_JSON)
+    try:
+        return _read_evaluation(folder, results)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder} must be a folder as longrope evaluate wrote it, got {type(error).__name__}: {error}; restore "
+            f"{RESULTS_JSON} and {CELLS_JSONL}, or evaluate again"
+        ) from error
+
+
+def _read_evaluation(folder: Path, results: Results) -> Evaluation:
     collected = collect(read_cells(folder), results.provenance, results.provenance["protocols"], {})
     behind = _by_place(results.rows)
     proven = {place for place, rows in _by_place(collected.results.rows).items() if behind.get(place) == rows}

@@ -17,6 +17,8 @@ from ..data.hub import locate_model
 GGUF = ".gguf"
 OWN_DEQUANTISERS = ("fp8", "mxfp4")
 """Formats in which models are published, and which Transformers unpacks by itself where the device lacks them."""
+NO_CODE = {"trust_remote_code": False}
+"""No Python from a model's folder runs, and Transformers does not ask whether it may."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def find_checkpoint(model: str) -> Checkpoint:
     source = locate_model(model)
     if path.is_dir():
         _refuse_adapter(path)
-    return Checkpoint(source)
+    return Checkpoint(source, NO_CODE)
 
 
 def refuse_quantised(model: str, config: PreTrainedConfig) -> None:
@@ -91,26 +93,32 @@ def _gguf_checkpoint(file: Path) -> Checkpoint:
         raise ValueError(f"model must be a GGUF file that exists, got {file}; no such file")
     try:
         reader: Any = import_module("gguf").GGUFReader(file)
+        _check_gguf(reader, file)
     except ImportError as error:
         raise ValueError(f"a GGUF model needs the package gguf, got {file} without it; pip install gguf") from error
-    except (ValueError, IndexError) as error:  # no magic number, or it ends too early
+    except _Refused:
+        raise
+    except Exception as error:  # what the reader raises depends on the byte that is wrong
         raise ValueError(f"model must be a readable GGUF file, got {file}: {error}; fetch it again") from error
-    _check_gguf(reader, file)
     unpack = getattr(transformers, "GgufConfig", None)  # without it all versions unpack
     weight_options = {} if unpack is None else {"quantization_config": unpack(dequantize=True)}
-    return Checkpoint(str(file.parent), {"gguf_file": file.name}, weight_options)
+    return Checkpoint(str(file.parent), {**NO_CODE, "gguf_file": file.name}, weight_options)
+
+
+class _Refused(ValueError):
+    """A GGUF file that can be read and is not taken."""
 
 
 def _check_gguf(reader: Any, file: Path) -> None:
     if (parts := _value(reader, "split.count", 1)) > 1:
-        raise ValueError(
+        raise _Refused(
             f"model must be one GGUF file, got {file}, one of {parts} parts; merge them with llama-gguf-split --merge"
         )
     architecture = _value(reader, "general.architecture")
     scaling = _value(reader, f"{architecture}.rope.scaling.type", "none")
     found = [tensor.name for tensor in reader.tensors if tensor.name in (FREQS, LONG, SHORT)]
     if scaling != "none" or found:
-        raise ValueError(
+        raise _Refused(
             f"a GGUF model must have an unscaled RoPE, as Transformers drops the scaling of a GGUF, got {file} with "
             f"{found[0] if found else f'scaling {scaling}'}; use the model it was converted from"
         )

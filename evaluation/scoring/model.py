@@ -94,6 +94,11 @@ def _in_one_sentence(model: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            raise ValueError(
+                f"model must be of an architecture that Transformers knows, got {model}, whose config asks to run code "
+                "of its own (auto_map), which longrope never does; use a version of the model without, or convert it"
+            ) from error
         raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
 
 

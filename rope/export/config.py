@@ -28,7 +28,7 @@ def skeleton(folder: Path) -> nn.Module:
     """Build the model of a folder without its weights; only its buffers, the RoPE among them, are real."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def config_factors(inv_freq: NDArray[np.float32], theta: float) -> list[float]:

@@ -79,7 +79,7 @@ def export_gguf(
 def _read(gguf: Any, file: Path) -> Any:
     try:
         return gguf.GGUFReader(file)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # what the reader raises depends on the byte that is wrong
         raise ValueError(f"source must be a GGUF file or a model folder, got {file}: {error}") from error
 
 
