@@ -39,7 +39,7 @@ def load_settings(path: str | Path) -> Settings:
         raise ValueError(f"hyper-params must be a mapping of names to values, got {str(raw)[:80]!r} in {path}")
     try:
         return _from_official(raw) if raw.keys() & (OFFICIAL_KEYS - {"population_size"}) else _from_ours(raw)
-    except ValueError as error:
+    except (OverflowError, ValueError) as error:  # a whole number beyond what floats reach
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -322,6 +322,24 @@ def test_a_file_beyond_all_sizes_is_refused(kind: str, tmp_path: Path) -> None:
         read(tmp_path / name)
 
 
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [
+        (load_settings, {"strategy": "hybrid", "stage_share": HUGE}),
+        (load_settings, {"strategy": ["paper"]}),
+        (load_recipe, RECIPE | {"stages": [{"length": 64, "steps": 4, "windows": None}]}),
+        (load_recipe, RECIPE | {"learning_rate": HUGE}),
+    ],
+)
+def test_what_the_fuzzer_found_is_refused(read: Callable[[Path], Any], content: Any, tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_bytes(as_yaml(content))
+    with pytest.raises(ValueError, match=r"file\.yaml"):
+        read(tmp_path / "file.yaml")
+
+
 def test_yaml_that_grows_without_end_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]

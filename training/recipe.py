@@ -155,7 +155,10 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def _stage(values: Mapping[str, Any]) -> Stage:
-    windows = tuple(_build(Window, _mapping("a window", one)) for one in values.get("windows", ()))
+    listed = values.get("windows", [])
+    if not isinstance(listed, list):
+        raise ValueError(f"windows must be a list, got {str(listed)[:80]!r}")
+    windows = tuple(_build(Window, _mapping("a window", one)) for one in listed)
     return _build(Stage, {**values, "windows": windows})
 
 
@@ -187,7 +190,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if kind is float:
         try:
             return float(value)  # YAML reads 2e-5 as text
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{name} must be a number, got {value!r}") from error
     return value
 
