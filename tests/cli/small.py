@@ -1,5 +1,6 @@
 """What the tests of several commands begin with: documents of a few words, and settings of a search of seconds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,9 @@ def tokenize_words(model: Path, tokens: Path, prefix: str = "", count: int = 80)
     named = {"model": model, "dataset": texts, "save-tokenized": tokens}
     assert main(["tokenize", *(f"--{name}={value}" for name, value in named.items())]) == 0
     return tokens
+
+
+def without_times(folder: Path) -> list[dict[str, Any]]:
+    """Return the scores of a run folder, in their order, without seconds and what follows from them."""
+    unlike = {"seconds": None, "crc32": None}
+    return [json.loads(line) | unlike for line in (folder / "history.jsonl").read_text().splitlines()]

@@ -19,7 +19,7 @@ from longrope.cli.main import main
 from longrope.evolution import HistoryRow, read_history
 from longrope.evolution.settings import SETTINGS
 
-from .small import tokenize_words
+from .small import tokenize_words, without_times
 
 TARGET_LENGTH = 256
 BRED: dict[str, Any] = {"population_size": 8, "num_iterations": 3, "max_attempts": 5}
@@ -227,11 +227,6 @@ def test_a_search_killed_twice_ends_with_the_bytes_of_one_that_was_never_stopped
     searched(finished.arguments, folder, "--resume")
     assert (folder / "factors.json").read_bytes() == (finished.folder / "factors.json").read_bytes()
     assert without_times(folder) == without_times(finished.folder)
-
-
-def without_times(folder: Path) -> list[dict[str, object]]:
-    unlike = {"seconds": None, "crc32": None}
-    return [json.loads(line) | unlike for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
 def test_a_search_never_spends_more_tokens_than_it_may_and_spends_most_of_them(

@@ -18,6 +18,8 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.rope import apply_factors, load_factors
 
+from .small import without_times
+
 COMMAND = [sys.executable, "-m", "longrope.cli"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
 
@@ -74,11 +76,7 @@ def test_a_search_killed_three_times_ends_as_if_it_had_never_stopped(
         assert not (folder / "factors.json").exists(), "the search was over before it could be killed"
     subprocess.run(command, check=True, env=ENVIRONMENT)
     assert (folder / "factors.json").read_bytes() == (finished / "factors.json").read_bytes()
-    assert without_times(history) == without_times(finished / "history.jsonl")
-
-
-def without_times(history: Path) -> list[dict[str, object]]:
-    return [json.loads(line) | {"seconds": None} for line in history.read_text().splitlines()]
+    assert without_times(folder) == without_times(finished)
 
 
 def test_a_run_folder_is_not_searched_twice_or_with_other_settings(

@@ -1,9 +1,7 @@
 """Searches by gradient, for a front, and over three pieces: to their factors, and resumed from a part of the way."""
 
 import csv
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +10,8 @@ import yaml
 from longrope.cli.main import main
 from longrope.evolution import read_history
 from longrope.rope import load_factors
+
+from .small import without_times
 
 SETTINGS = {
     "gradient": {"num_iterations": 4, "num_knots": 4, "windows_per_document": 2, "seed_windows": 1},
@@ -55,17 +55,13 @@ def finished(
     return command, folder / "run"
 
 
-def history(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) | {"seconds": None} for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
 def test_a_search_gives_factors_of_its_strategy(finished: tuple[list[str], Path]) -> None:
     _, folder = finished
     factors = load_factors(folder)
     strategy = factors.provenance["hyper_params"]["strategy"]
     assert strategy == folder.parent.name.rstrip("0123456789")
     assert factors.target_length == TARGET and np.all(np.diff(factors.lambdas) >= 0)
-    rows = history(folder)
+    rows = without_times(folder)
     if strategy == "gradient":
         steps = [row for row in rows if row["differentiated"]]
         assert len(steps) == 4 and {row["forwarded"] for row in steps} == {3 * TARGET}
@@ -87,7 +83,7 @@ def test_a_search_resumed_from_a_part_of_its_history_ends_alike(
     (resumed / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
     assert main([*command, "--output-dir", str(resumed), "--resume"]) == 0
     assert (resumed / "factors.json").read_bytes() == (folder / "factors.json").read_bytes()
-    assert history(resumed) == history(folder)
+    assert without_times(resumed) == without_times(folder)
 
 
 def test_a_pareto_search_leaves_its_front_and_the_knee_as_its_factors(finished: tuple[list[str], Path]) -> None:
