@@ -97,15 +97,10 @@ def compare(
         raise ValueError(f"tasks must have different names, got {', '.join(names)}; name each one once")
     folder, identity = Path(folder), run_identity(provenance)
     with install(model, original_length) as installation:
-        possible, left_out = _possible(model, tasks, sorted(set(lengths)))
-        plan = [
-            cell for task, fitting in possible for cell in plan_cells(methods, fitting, task, installation.geometry)
-        ]
+        geometry, (possible, left_out) = installation.geometry, _possible(model, tasks, sorted(set(lengths)))
+        plan = [cell for task, fitting in possible for cell in plan_cells(methods, fitting, task, geometry)]
         keys = [cell.key(identity) for cell in plan]
-        before = read_journal(folder)
-        for note in before.notes():
-            warnings.warn(f"{folder}: {note}", stacklevel=2)
-        finished = {entry.key: entry for entry in before.entries if entry.error is None}
+        finished, position = _finished(folder)
         todo = {key: cell for cell, key in zip(plan, keys, strict=True) if key not in finished}
         by_name = {task.name: task for task in tasks}
         with (
@@ -114,7 +109,7 @@ def compare(
                 lambda work: by_name[work.task].tokens(work.lengths),
                 [(Work(entry.task, tuple(entry.lengths)), entry.seconds) for entry in finished.values()],
             ) as bar,
-            closing(share(folder, todo, before.end)) as shared,
+            closing(share(folder, todo, position)) as shared,
         ):
             for key, theirs in shared:
                 cell = todo[key]
@@ -127,6 +122,14 @@ def compare(
                     finished[key] = theirs
                     bar.skip(cell.work(), None if theirs.error else theirs.seconds)
     return Comparison([finished[key] for key in keys], left_out)
+
+
+def _finished(folder: Path) -> tuple[dict[str, CellEntry], int]:
+    """Return the finished cells of a journal by key, and the bytes read; damaged lines are told of and left out."""
+    journal = read_journal(folder)
+    for note in journal.notes():
+        warnings.warn(f"{folder}: {note}", stacklevel=3)
+    return {entry.key: entry for entry in journal.entries if entry.error is None}, journal.end
 
 
 def _possible(
