@@ -1,6 +1,7 @@
 """Progress of a search for people: a bar and a line per generation, accelerate's trackers, who found what."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +97,7 @@ class SearchReport:
             summary = generation_summaries(rows)[-1]
             if points := incumbents_curve(rows):
                 self._bar.gain = points[-1].gain
-            tqdm.write(describe(summary), file=self._bar.bar.fp)
+            tqdm.write(describe(summary), file=sys.stderr)
             if self._tracker:
                 self._tracker.log(scalars(summary), step=summary.generation)
 

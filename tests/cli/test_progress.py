@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from accelerate.tracking import GeneralTracker, get_available_trackers
+from tqdm import tqdm
 
 from longrope.cli.progress import SearchBar, SearchReport, describe, describe_result, render_origins, scalars
 from longrope.evolution import (
@@ -110,6 +111,18 @@ def test_each_generation_is_logged_once_with_its_number_as_the_step(tmp_path: Pa
     assert tracker.logged[0][1]["gain/best"] <= 0
     assert tracker.logged[0][1]["candidates/seed"] == 2
     assert tracker.logged[-1][1]["scored_tokens"] > tracker.logged[0][1]["scored_tokens"]
+
+
+def test_generations_are_told_where_bars_are_turned_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Off(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"disable": True})
+
+    monkeypatch.setattr("longrope.cli.progress.tqdm", Off)
+    search(tmp_path, Memory(), Objective())
+    assert capsys.readouterr().err.count("generation") == 4
 
 
 @pytest.mark.parametrize("kill_at", range(1, 8))
