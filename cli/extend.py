@@ -93,7 +93,7 @@ def _run_search(
             original_length=of.original_length,
             readjust=of.readjust,
             resume=True,
-            **{"device": config.device, "dtype": config.dtype, **options, **more},
+            **{"device": config.device, "dtype": config.dtype, "seed": config.seed, **options, **more},
         )
     )
 
@@ -109,7 +109,7 @@ def _finetune(extension: Extension, stage: StagePlan, place: Path, state: State,
                 tokenized=extension.train,
                 output_dir=str(place),
                 original_length=extension.original_length,
-                **{"device": device, **stage.options},
+                **{"device": device, "seed": config.seed, **stage.options},
             )
         )
     factors = place / FACTORS_JSON

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 from tqdm import tqdm
@@ -168,7 +169,8 @@ def _start_trackers(names: Sequence[str | GeneralTracker], folder: Path) -> Acce
     if not chosen:
         return None
     logs = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "logs"))
-    accelerator = Accelerator(cpu=True, log_with=chosen, project_config=logs)  # cpu: it is to place nothing
+    # cpu: it is to place nothing; after a fine-tuning in this process the device is chosen, and may not be changed
+    accelerator = Accelerator(cpu=not is_initialized(), log_with=chosen, project_config=logs)
     accelerator.init_trackers("search")
     return accelerator
 

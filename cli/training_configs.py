@@ -82,6 +82,8 @@ class ExtendConfig:
     """Search documents in place of the recipe's."""
     eval: str | None = None
     """Evaluation documents in place of the recipe's."""
+    seed: int = 0
+    """Seed of every search and fine-tuning; the evaluation keeps its own, so that runs compare on the same prompts."""
     devices: int = 8
     """plan: number of devices."""
     device_gib: float = 80.0

@@ -79,6 +79,18 @@ def test_one_table_holds_the_model_at_every_stage(run: Path) -> None:
     assert (run / "report" / "report.html").is_file()
 
 
+def test_the_seed_is_that_of_every_search_and_fine_tuning(run: Path, recipe: Path, tmp_path: Path) -> None:
+    raw = yaml.safe_load(recipe.read_text())
+    raw["stages"] = raw["stages"][:3]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(raw))
+    command = ["extend", str(tmp_path / "recipe.yaml"), "--device", "cpu", "--output-dir", str(tmp_path / "run")]
+    assert main([*command, "--seed", "3"]) == 0
+    for folder, seed in ((run, 0), (tmp_path / "run", 3)):
+        assert load_factors(folder / "1-search" / "factors.json").provenance["search"]["seed"] == seed
+        assert load_factors(folder / "2-finetune" / "factors.json").provenance["finetune"]["options"]["seed"] == seed
+        assert load_factors(folder / "3-search" / "factors.json").provenance["search"]["seed"] == seed
+
+
 def test_factors_of_all_lengths_are_relative_to_the_pretrained_rope(run: Path) -> None:
     first, second = load_factors(run / "2-finetune"), load_factors(run / "3-search")
     total = load_factors(run / "3-search" / "total.json")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker, get_available_trackers
 from tqdm import tqdm
 
@@ -186,6 +188,16 @@ def test_the_final_table_shares_out_all_tokens_and_the_seed_stands_beside_the_wi
 def test_trackers_that_would_log_nothing_are_refused(tmp_path: Path, name: str, reason: str) -> None:
     with RunFolder(tmp_path, {}) as folder, pytest.raises(ValueError, match=f"got '{name}', which {reason}"):
         SearchReport(folder, [name])
+
+
+def test_trackers_start_where_a_fine_tuning_before_has_chosen_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AcceleratorState()
+    monkeypatch.setitem(AcceleratorState._shared_state, "device", torch.device("cuda"))
+    tracker = Memory()
+    search(tmp_path, tracker, Objective())
+    assert tracker.ended
 
 
 @pytest.mark.parametrize("names", [[], ["none"]])
