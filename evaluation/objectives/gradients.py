@@ -5,16 +5,17 @@ forward is run again in the backward pass (activation checkpointing); logits exi
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.graph import save_on_cpu
 
 from ...rope import RescaleFactors
+from ..scoring.chunks import Forward, in_chunks, recomputing, wrapped_forwards
 from ..scoring.loss import differentiable_token_nats
 from .base import WindowObjective, WindowScore
 from .mixed import MixedObjective
@@ -80,7 +81,7 @@ def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: i
     ids, scored = part.window(document)
     forwarded = PASSES * part.tokens(document)
     try:
-        with torch.enable_grad(), recomputed(part.installation.layers):
+        with torch.enable_grad(), in_chunks(part.model), recomputed(part.installation.layers):
             changes = part.installation.set_differentiable(candidate)
             losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
             total = losses.double().sum()
@@ -103,20 +104,21 @@ def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: i
     )
 
 
-@contextmanager
-def recomputed(layers: Sequence[nn.Module]) -> Iterator[None]:
+def recomputed(layers: Sequence[nn.Module], offload: bool = False) -> AbstractContextManager[None]:
     """Keep of each layer's forward only the input, and run it again in the backward pass.
 
     Transformers' own switch works in training mode alone, which would turn dropout on.
+
+    Args:
+        layers: decoder layers.
+        offload: keep the inputs on the CPU, from where the backward pass gets them one by one.
     """
-    own = [layer.__dict__.get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward
+    return wrapped_forwards(layers, _offloading if offload else recomputing)
+
+
+def _offloading(forward: Forward) -> Forward:
+    def kept_on_cpu(*args: Any, **kwargs: Any) -> Any:
+        with save_on_cpu(pin_memory=torch.cuda.is_available()):
+            return recomputing(forward)(*args, **kwargs)
+
+    return kept_on_cpu
