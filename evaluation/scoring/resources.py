@@ -38,6 +38,20 @@ class PeakMemory:
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
+def spare_memory(model: torch.nn.Module) -> int | None:
+    """Return what the CUDA devices of a model have beside what is allocated, in bytes; None if it is on no such device.
+
+    What torch holds without use counts as spare.
+    """
+    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+    if not devices:
+        return None
+    return sum(
+        torch.cuda.mem_get_info(one)[0] + torch.cuda.memory_reserved(one) - torch.cuda.memory_allocated(one)
+        for one in devices
+    )
+
+
 def available_memory(device: str) -> int | None:
     """Return the memory that a model could use on a device, in bytes; None where the system does not tell.
 

@@ -36,6 +36,7 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.3,
     "pad_token_id": 0,
 }
+EXPERTS: dict[str, Any] = {**SIZES, "head_dim": 8, "num_local_experts": 4}
 CONFIGS: list[Any] = [
     LlamaConfig(**SIZES),
     Qwen3Config(**SIZES, head_dim=8),
@@ -44,9 +45,9 @@ CONFIGS: list[Any] = [
     CohereConfig(**SIZES, use_qk_norm=True),
     Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=64),
     GPTNeoXConfig(**{name: value for name, value in SIZES.items() if name != "num_key_value_heads"}),
-    MixtralConfig(**SIZES | {"head_dim": 8, "num_local_experts": 4}),
-    Qwen3MoeConfig(**SIZES, head_dim=8, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2),
-    GptOssConfig(**SIZES, head_dim=8, num_local_experts=4),
+    MixtralConfig(**EXPERTS),
+    Qwen3MoeConfig(**EXPERTS, moe_intermediate_size=16, num_experts_per_tok=2),
+    GptOssConfig(**EXPERTS),
 ]
 
 
