@@ -1,7 +1,8 @@
 """Derivatives of a loss with respect to rescale factors and attention factor, for searches that descend on them.
 
-Memory: the weights are frozen, so that no gradient of theirs is made; of each layer only the input is kept, and its
-forward is run again in the backward pass (activation checkpointing); logits exist for a few positions at a time.
+Memory: the weights are frozen, so that no gradient of theirs is made; of each layer only the input is kept, on the CPU
+where the device may have no room for it, and its forward is run again in the backward pass (activation checkpointing);
+feed-forward layers, norms and logits work on a part of the tokens at a time.
 """
 
 import math
@@ -13,10 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import save_on_cpu
+from transformers import PreTrainedModel
 
 from ...rope import RescaleFactors
 from ..scoring.chunks import Forward, in_chunks, recomputing, wrapped_forwards
+from ..scoring.cost import gradient_bytes, model_size
 from ..scoring.loss import differentiable_token_nats
+from ..scoring.resources import may_lack
 from .base import WindowObjective, WindowScore
 from .mixed import MixedObjective
 
@@ -38,9 +42,14 @@ class GradientScore(WindowScore):
 class GradientObjective:
     """Adds gradients to an objective, or to a weighted mean of several."""
 
-    def __init__(self, objective: WindowObjective | MixedObjective) -> None:
-        """Freeze the weights of the model, which a search never changes."""
-        self.objective = objective
+    def __init__(self, objective: WindowObjective | MixedObjective, offload: bool | None = None) -> None:
+        """Freeze the weights of the model, which a search never changes.
+
+        Args:
+            objective: what is differentiated.
+            offload: keep the inputs of layers on the CPU; None: where a CUDA device may have no room for them.
+        """
+        self.objective, self.offload = objective, offload
         self.parts = objective.parts if isinstance(objective, MixedObjective) else [(objective, 1.0)]
         for part, _ in self.parts:
             part.model.requires_grad_(False)
@@ -58,7 +67,7 @@ class GradientObjective:
 
         Start tokens keep the pre-trained RoPE whatever the candidate, so only later positions contribute.
         """
-        parts = [(_differentiate(part, candidate, document), weight) for part, weight in self.parts]
+        parts = [(_differentiate(part, candidate, document, self.offload), weight) for part, weight in self.parts]
         tokens, forwarded = (sum(getattr(score, name) for score, _ in parts) for name in ("tokens", "forwarded"))
         for score, _ in parts:
             if score.error is not None:
@@ -77,11 +86,14 @@ class GradientObjective:
         )
 
 
-def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: int) -> GradientScore:
+def _differentiate(
+    part: WindowObjective, candidate: RescaleFactors, document: int, offload: bool | None
+) -> GradientScore:
     ids, scored = part.window(document)
     forwarded = PASSES * part.tokens(document)
     try:
-        with torch.enable_grad(), in_chunks(part.model), recomputed(part.installation.layers):
+        offload = _needs_offload(part.model, len(ids)) if offload is None else offload
+        with torch.enable_grad(), in_chunks(part.model), recomputed(part.installation.layers, offload):
             changes = part.installation.set_differentiable(candidate)
             losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
             total = losses.double().sum()
@@ -102,6 +114,12 @@ def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: i
         d_log_lambda=tuple(d_log_lambda),
         d_log_attention=d_log_attention,
     )
+
+
+def _needs_offload(model: PreTrainedModel, length: int) -> bool:
+    """Tell whether a CUDA device may have no room for the inputs of all layers."""
+    eager = model.config._attn_implementation == "eager"
+    return may_lack(model, gradient_bytes(model_size(model), length, model.dtype.itemsize, eager))
 
 
 def recomputed(layers: Sequence[nn.Module], offload: bool = False) -> AbstractContextManager[None]:

@@ -4,8 +4,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from .cost import MEMORY_TOLERANCE, generation_bytes, model_size, weight_bytes
-from .resources import spare_memory
+from .cost import generation_bytes, model_size
+from .resources import may_lack
 
 
 class OffloadedLayer(DynamicLayer):
@@ -55,10 +55,7 @@ def offloaded_cache(model: PreTrainedModel) -> DynamicCache:
 
 def needs_offload(model: PreTrainedModel, length: int) -> bool:
     """Tell whether a CUDA device may have no room for a prompt of `length` tokens with its keys and values."""
-    if (spare := spare_memory(model)) is None:
-        return False
-    size, width = model_size(model), model.dtype.itemsize
-    return (generation_bytes(size, length, width) - weight_bytes(size, width)) * (1 + MEMORY_TOLERANCE) > spare
+    return may_lack(model, generation_bytes(model_size(model), length, model.dtype.itemsize))
 
 
 def _on_cpu(states: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
+
+from .cost import MEMORY_TOLERANCE, model_size, weight_bytes
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -36,6 +39,17 @@ class PeakMemory:
             return None
         lines = STATUS.read_text().splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+def may_lack(model: PreTrainedModel, need: int) -> bool:
+    """Tell whether the CUDA devices of a loaded model may be too small for what takes `need` bytes, weights included.
+
+    False on other devices, where there is no other memory to go to.
+    """
+    if (spare := spare_memory(model)) is None:
+        return False
+    weights = weight_bytes(model_size(model), model.dtype.itemsize)
+    return (need - weights) * (1 + MEMORY_TOLERANCE) > spare
 
 
 def spare_memory(model: torch.nn.Module) -> int | None:

@@ -76,7 +76,7 @@ def test_the_plan_of_llama_3_on_an_80_gb_card(llama3: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device_memory_gb": 24}, "memory of the device must hold a forward of 131072 tokens"),
+        ({"device_memory_gb": 16}, "memory of the device must hold a forward of 131072 tokens"),
         ({"target_length": 8192}, "target_length must be above the original length"),
         ({"sustained_tflops": 0}, "sustained_tflops must be finite and above 0"),
         ({"price_per_hour": -1}, "price_per_hour must be finite and above 0"),

@@ -145,5 +145,5 @@ def test_a_cache_is_offloaded_where_the_device_has_no_room_for_one_prompt(monkey
     model = build("llama")
     assert not needs_offload(model, 10**9)  # not on a CUDA device
     for spare, expected in ((10**9, False), (10**6, True)):
-        monkeypatch.setattr("longrope.evaluation.scoring.cache.spare_memory", lambda _, spare=spare: spare)
+        monkeypatch.setattr("longrope.evaluation.scoring.resources.spare_memory", lambda _, spare=spare: spare)
         assert needs_offload(model, 10_000) is expected
