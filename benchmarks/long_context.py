@@ -95,7 +95,7 @@ def read_cell(text: str) -> Cell:
 
 
 def random_llama(layers: int, hidden: int, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Return a Llama with random weights, made on the device; at a hidden size of 4096 a Llama 3 8B but for its depth."""
+    """Return a Llama with random weights, made on the device; at a hidden size of 4096 with the layers of Llama 3 8B."""
     large = hidden >= 1024
     heads = hidden // (128 if large else 16)
     config = LlamaConfig(
@@ -216,7 +216,7 @@ def measure(model: PreTrainedModel, cell: Cell) -> Cell:
     try:
         run(model, cell.length)
         finished()
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # one cell does not cost the others
         return replace(cell, error="out of memory" if is_out_of_memory(error) else " ".join(str(error).split())[:200])
     finally:
         hook.remove()
@@ -244,7 +244,7 @@ def measure_all(options: argparse.Namespace, device: str, dtype: torch.dtype) ->
             measure(model, Cell("forward", cell.layers, 64))  # what happens once, such as loading kernels
         speeds = [one.tflops for one in cells if one.tflops]
         expected = operations(cell, model_size(model)) / (1e12 * min(speeds)) if speeds else 0.0
-        if expected > (left := ends - time.perf_counter()):
+        if speeds and expected > (left := ends - time.perf_counter()):
             cells.append(replace(cell, error=f"left out, {max(left, 0):.0f} s were left"))
         else:
             cells.append(measure(model, cell))
@@ -267,10 +267,9 @@ def row_of(cell: Cell) -> str:
 
 def claims(size: ModelSize) -> list[dict[str, Any]]:
     """Return what the memory model says of all layers at the lengths that the documentation names."""
-    rows = [
-        {"kind": kind, "length": length, "model_gib": RUNS[kind][1](size, length, 2) / GIB} for kind, length in CLAIMS
-    ]
-    return [*rows, {"kind": "cache on the CPU", "length": 2**21, "model_gib": cache_bytes(size, 2**21, 2) / GIB}]
+    needs = [(kind, length, RUNS[kind][1](size, length, 2)) for kind, length in CLAIMS]
+    needs.append(("cache on the CPU", 2**21, cache_bytes(size, 2**21, 2)))
+    return [{"kind": kind, "length": length, "model_gib": need / GIB} for kind, length, need in needs]
 
 
 def render(report: dict[str, Any], cells: Sequence[Cell]) -> str:
