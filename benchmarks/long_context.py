@@ -95,7 +95,7 @@ def read_cell(text: str) -> Cell:
 
 
 def random_llama(layers: int, hidden: int, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Return a Llama with random weights, made on the device; at a hidden size of 4096 with the layers of Llama 3 8B."""
+    """Return a Llama with random weights, made on the device; at a hidden size of 4096 its layers are Llama 3 8B's."""
     large = hidden >= 1024
     heads = hidden // (128 if large else 16)
     config = LlamaConfig(

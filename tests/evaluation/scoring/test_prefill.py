@@ -1,6 +1,6 @@
 """Prompts read in chunks: the same attention and answers as at once, without a mask of chunk times keys."""
 
-from inspect import unwrap
+from inspect import signature, unwrap
 from typing import Any
 
 import pytest
@@ -100,12 +100,20 @@ def test_no_mask_grows_with_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert largest(10**6) >= 100 * 400, "which counts masks"
 
 
+def as_this_version_says(q_length: int, q_offset: int, **options: Any) -> dict[str, Any]:
+    """Return the arguments of `sdpa_mask` as the installed version of Transformers takes them."""
+    if "q_length" in signature(sdpa_mask).parameters:
+        return {"q_length": q_length, "q_offset": q_offset, **options}
+    return {"cache_position": torch.arange(q_offset, q_offset + q_length), **options}
+
+
 def test_a_sliding_window_and_padding_keep_their_masks() -> None:
     with without_masks():
         make = ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
         sizes: dict[str, Any] = {"batch_size": 1, "q_length": 4, "kv_length": 10, "q_offset": 6}
-        assert make(**sizes) is None
-        assert make(**sizes, attention_mask=torch.ones(1, 10, dtype=torch.bool)) is None
+        plain = as_this_version_says(**sizes)
+        assert make(**plain) is None
+        assert make(**plain, attention_mask=torch.ones(1, 10, dtype=torch.bool)) is None
         padding = torch.arange(10)[None] > 2
         for options in (
             {"attention_mask": padding},
@@ -114,7 +122,8 @@ def test_a_sliding_window_and_padding_keep_their_masks() -> None:
             {"q_length": 3},
             {"kv_offset": 1, "kv_length": 9},
         ):
-            found, expected = make(**{**sizes, **options}), sdpa_mask(**{**sizes, **options})
+            changed = as_this_version_says(**{**sizes, **options})
+            found, expected = make(**changed), sdpa_mask(**changed)
             assert found is not None and expected is not None and torch.equal(found, expected)
 
 
