@@ -21,6 +21,7 @@ from .preflight import (
     fits,
     forward_need,
     gradient_need,
+    gradient_on_cpu,
     gradient_verdict,
     prompt_need,
     prompt_on_cpu,
@@ -84,7 +85,9 @@ def _resources(model: str, subject: Subject, settings: Settings, length: int) ->
         verb = {True: "fits in", None: "may or may not fit in", False: "does not fit in"}[fits(need, subject.memory)]
         yield f"memory, {name}", f"{need / GIB:.1f} GiB, {verb} {subject.memory / GIB:.1f} GiB"
     if (on_cpu := prompt_on_cpu(subject, length)) > 0:
-        yield "main memory, cache", f"{on_cpu / GIB:.1f} GiB, as the keys and values may not fit in the device"
+        yield "main memory, cache", f"{on_cpu / GIB:.1f} GiB of keys and values, which may not fit in the device"
+    if wants_gradients(settings) and (on_cpu := gradient_on_cpu(subject, length)) > 0:
+        yield "main memory, gradient", f"{on_cpu / GIB:.1f} GiB of layer inputs, which may not fit in the device"
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
         yield "note", verdict
     if (download := download_bytes(model, subject)) > 0:

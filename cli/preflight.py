@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from ..evaluation.scoring.cost import (
     forward_bytes,
     generation_bytes,
     gradient_bytes,
+    input_bytes,
     model_size,
     weight_bytes,
 )
@@ -51,6 +51,8 @@ class Subject:
     """Whether attention keeps its scores."""
     memory: int | None
     """Bytes that the device has for it; None if unknown, or if quantised weights make the need unknown."""
+    main_memory: int | None = None
+    """Bytes of the machine that the device is in; None if unknown."""
 
 
 def preflight(
@@ -83,7 +85,7 @@ def preflight(
     check_memory("a forward", forward_need(subject, length), subject.memory, length)
     if isinstance(config, EvaluateConfig) and set(task_names(config)) - set(READ_DOCUMENTS):
         check_memory("a prompt and its cache", prompt_need(subject, length), subject.memory, length)
-        check_main_memory(prompt_on_cpu(subject, length), available_memory("cpu"), length)
+        check_main_memory(prompt_on_cpu(subject, length), subject.main_memory, length)
     if isinstance(settings, GradientSettings):
         check_memory("a gradient", gradient_need(subject, length), subject.memory, length)
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
@@ -167,6 +169,7 @@ def read_subject(
         width=dtype.itemsize,
         eager=kernel == "eager",
         memory=None if quantised else memory or available_memory(shared if config.device == shared else device),
+        main_memory=available_memory("cpu") if memory is None else None,
     )
 
 
@@ -197,25 +200,27 @@ def forward_need(subject: Subject, length: int) -> int:
 
 
 def gradient_need(subject: Subject, length: int) -> int:
-    """Return the memory of the loss of one window and its derivatives, in bytes.
+    """Return the memory of the loss of one window and its derivatives on the device, in bytes."""
+    offload = gradient_on_cpu(subject, length) > 0
+    return gradient_bytes(subject.size, length, subject.width, subject.eager, offload)
 
-    Where a CUDA device may not have it, the inputs of the layers rest on the CPU.
-    """
-    need = partial(gradient_bytes, subject.size, length, subject.width, subject.eager)
-    return need(offload=offloads(subject, need()))
+
+def gradient_on_cpu(subject: Subject, length: int) -> int:
+    """Return the memory of the layers' inputs that rest on the CPU, in bytes; 0 where they are on the device."""
+    inputs = input_bytes(subject.size, length, subject.width)
+    whole = gradient_bytes(subject.size, length, subject.width, subject.eager)
+    has_room = subject.main_memory is None or inputs <= subject.main_memory
+    return inputs if has_room and offloads(subject, whole) else 0
 
 
 def prompt_need(subject: Subject, length: int) -> int:
-    """Return the memory of reading a prompt into a cache and answering it, in bytes.
-
-    Where a CUDA device may not have it, the cache rests on the CPU.
-    """
-    need = partial(generation_bytes, subject.size, length, subject.width)
-    return need(offload=offloads(subject, need()))
+    """Return the memory of reading a prompt into a cache and answering it on the device, in bytes."""
+    offload = prompt_on_cpu(subject, length) > 0
+    return generation_bytes(subject.size, length, subject.width, offload=offload)
 
 
 def prompt_on_cpu(subject: Subject, length: int) -> int:
-    """Return the memory of the cache of a prompt that rests on the CPU, in bytes; 0 where it is on the device."""
+    """Return the memory of a prompt's keys and values that rest on the CPU, in bytes; 0 where on the device."""
     whole = generation_bytes(subject.size, length, subject.width)
     return cache_bytes(subject.size, length, subject.width) if offloads(subject, whole) else 0
 

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 
 from ...rope import RescaleFactors
 from ..scoring.chunks import Forward, in_chunks, recomputing, wrapped_forwards
-from ..scoring.cost import gradient_bytes, model_size
+from ..scoring.cost import gradient_bytes, input_bytes, model_size
 from ..scoring.loss import differentiable_token_nats
-from ..scoring.resources import may_lack
+from ..scoring.resources import should_offload
 from .base import WindowObjective, WindowScore
 from .mixed import MixedObjective
 
@@ -119,7 +119,8 @@ def _differentiate(
 def _needs_offload(model: PreTrainedModel, length: int) -> bool:
     """Tell whether a CUDA device may have no room for the inputs of all layers."""
     eager = model.config._attn_implementation == "eager"
-    return may_lack(model, gradient_bytes(model_size(model), length, model.dtype.itemsize, eager))
+    size, width = model_size(model), model.dtype.itemsize
+    return should_offload(model, gradient_bytes(size, length, width, eager), input_bytes(size, length, width))
 
 
 def recomputed(layers: Sequence[nn.Module], offload: bool = False) -> AbstractContextManager[None]:

@@ -4,8 +4,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from .cost import generation_bytes, model_size
-from .resources import may_lack
+from .cost import cache_bytes, generation_bytes, model_size
+from .resources import should_offload
 
 
 class OffloadedLayer(DynamicLayer):
@@ -55,7 +55,8 @@ def offloaded_cache(model: PreTrainedModel) -> DynamicCache:
 
 def needs_offload(model: PreTrainedModel, length: int) -> bool:
     """Tell whether a CUDA device may have no room for a prompt of `length` tokens with its keys and values."""
-    return may_lack(model, generation_bytes(model_size(model), length, model.dtype.itemsize))
+    size, width = model_size(model), model.dtype.itemsize
+    return should_offload(model, generation_bytes(size, length, width), cache_bytes(size, length, width))
 
 
 def _on_cpu(states: torch.Tensor) -> torch.Tensor:

@@ -116,7 +116,7 @@ def gradient_bytes(
     Args: see `forward_bytes`.
         offload: whether the inputs of the layers rest on the CPU.
     """
-    inputs = min(3, size.layers + 1) if offload else size.layers + 1
+    inputs = min(3, size.layers + 1) if offload else size.layers + 1  # and the output of the last
     kept = (4 * size.queries + 4 * size.keys + 5 * size.head_dim) * width
     feed_forward = 6 * size.intermediate * width + 2 * size.hidden * FLOAT
     normalisation = 7 * size.hidden * FLOAT
@@ -128,6 +128,11 @@ def gradient_bytes(
     layer = length * kept + max(tokenwise, length * scores)
     head = length * 2 * size.hidden * width + min(CHUNK, length) * size.vocabulary * 3 * FLOAT
     return weight_bytes(size, width) + length * inputs * size.hidden * width + max(layer, head)
+
+
+def input_bytes(size: ModelSize, length: int, width: int) -> int:
+    """Return the memory of the inputs of all layers, which a gradient keeps on the device or the CPU, in bytes."""
+    return size.layers * size.hidden * width * length
 
 
 def generation_bytes(

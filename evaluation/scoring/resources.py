@@ -41,15 +41,22 @@ class PeakMemory:
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
-def may_lack(model: PreTrainedModel, need: int) -> bool:
-    """Tell whether the CUDA devices of a loaded model may be too small for what takes `need` bytes, weights included.
+def should_offload(model: PreTrainedModel, need: int, on_cpu: int) -> bool:
+    """Tell whether a part of what a loaded model works with should rest on the CPU.
 
-    False on other devices, where there is no other memory to go to.
+    That is where its CUDA devices may be too small for all of it, and main memory has room for the part.
+
+    Args:
+        model: on any device; on others than CUDA there is no memory to go to.
+        need: bytes of all of it, weights included.
+        on_cpu: bytes of the part.
     """
     if (spare := spare_memory(model)) is None:
         return False
     weights = weight_bytes(model_size(model), model.dtype.itemsize)
-    return (need - weights) * (1 + MEMORY_TOLERANCE) > spare
+    main_memory = available_memory("cpu")
+    has_room = main_memory is None or on_cpu <= main_memory
+    return has_room and (need - weights) * (1 + MEMORY_TOLERANCE) > spare
 
 
 def spare_memory(model: torch.nn.Module) -> int | None:

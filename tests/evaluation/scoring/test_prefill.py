@@ -18,7 +18,7 @@ from transformers import (
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from longrope.evaluation.scoring import attention
+from longrope.evaluation.scoring import attention, resources
 from longrope.evaluation.scoring.attention import lower_right_sdpa, without_masks
 from longrope.evaluation.scoring.cache import OffloadedLayer, needs_offload, offloaded_cache
 from longrope.evaluation.scoring.generation import greedy
@@ -153,6 +153,7 @@ def test_between_calls_nothing_of_an_offloaded_layer_is_on_the_device() -> None:
 def test_a_cache_is_offloaded_where_the_device_has_no_room_for_one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("llama")
     assert not needs_offload(model, 10**9)  # not on a CUDA device
-    for spare, expected in ((10**9, False), (10**6, True)):
-        monkeypatch.setattr("longrope.evaluation.scoring.resources.spare_memory", lambda _, spare=spare: spare)
+    for spare, main_memory, expected in ((10**9, None, False), (10**6, None, True), (10**6, 10**5, False)):
+        monkeypatch.setattr(resources, "spare_memory", lambda _, spare=spare: spare)
+        monkeypatch.setattr(resources, "available_memory", lambda _, memory=main_memory: memory)
         assert needs_offload(model, 10_000) is expected
