@@ -17,7 +17,8 @@ from torch.autograd.graph import save_on_cpu
 from transformers import PreTrainedModel
 
 from ...rope import RescaleFactors
-from ..scoring.chunks import Forward, in_chunks, recomputing, wrapped_forwards
+from ..scoring.batching import in_fitting_chunks
+from ..scoring.chunks import ROWS, Forward, in_chunks, recomputing, wrapped_forwards
 from ..scoring.cost import gradient_bytes, input_bytes, model_size
 from ..scoring.loss import differentiable_token_nats
 from ..scoring.resources import should_offload
@@ -91,14 +92,19 @@ def _differentiate(
 ) -> GradientScore:
     ids, scored = part.window(document)
     forwarded = PASSES * part.tokens(document)
-    try:
-        offload = _needs_offload(part.model, len(ids)) if offload is None else offload
-        with torch.enable_grad(), in_chunks(part.model), recomputed(part.installation.layers, offload):
+
+    def differentiated(rows: int) -> tuple[float, list[float]]:
+        starved = rows < ROWS and part.model.device.type == "cuda"
+        on_cpu = (starved or _needs_offload(part.model, len(ids))) if offload is None else offload
+        with torch.enable_grad(), in_chunks(part.model, rows), recomputed(part.installation.layers, on_cpu):
             changes = part.installation.set_differentiable(candidate)
             losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
             total = losses.double().sum()
             (derivatives,) = torch.autograd.grad(total, changes)
-        nats, (*d_log_lambda, d_log_attention) = total.item(), derivatives.tolist()
+        return total.item(), derivatives.tolist()
+
+    try:
+        nats, (*d_log_lambda, d_log_attention) = in_fitting_chunks(part.model, differentiated)
     except RuntimeError as failure:  # out of memory, or a kernel that has no derivative
         error = " ".join(f"{type(failure).__name__}: {failure}".split())
         return GradientScore(nats=None, tokens=len(scored), error=error, forwarded=forwarded)

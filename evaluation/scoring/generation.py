@@ -7,8 +7,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .attention import without_masks
+from .batching import fitting_rows, in_fitting_chunks
 from .cache import needs_offload, offloaded_cache
-from .chunks import OFFLOADED_CHUNK, PREFILL_CHUNK, in_chunks
+from .chunks import OFFLOADED_CHUNK, PREFILL_CHUNK, ROWS, in_chunks
 
 NOT_FINITE = -1
 
@@ -41,15 +42,19 @@ def greedy(
     Returns:
         New tokens, shape (B, N) or less where all rows ended; `NOT_FINITE` wherever the logits were not finite.
     """
-    if offload is None:
-        offload = needs_offload(model, ids.shape[1] + num_tokens)
-    cache = offloaded_cache(model) if offload else None
-    chunk = prefill_chunk or (OFFLOADED_CHUNK if offload else PREFILL_CHUNK)
-    *before, step = ids.to(model.device).split(chunk, dim=1)
-    with without_masks(), in_chunks(model):
-        for part in before:
-            cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
-        return _continue(model, step, cache, num_tokens, ends)
+
+    def answer(rows: int) -> torch.Tensor:
+        starved = rows < ROWS and model.device.type == "cuda"
+        on_cpu = (starved or needs_offload(model, ids.shape[1] + num_tokens)) if offload is None else offload
+        cache = offloaded_cache(model) if on_cpu else None
+        chunk = prefill_chunk or (OFFLOADED_CHUNK if on_cpu else PREFILL_CHUNK)
+        *before, step = ids.to(model.device).split(max(1, chunk * rows // ROWS), dim=1)
+        with without_masks(), in_chunks(model, rows):
+            for part in before:
+                cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
+            return _continue(model, step, cache, num_tokens, ends)
+
+    return in_fitting_chunks(model, answer) if len(ids) == 1 else answer(fitting_rows(model))
 
 
 def _continue(

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from .batching import fitting_rows, in_fitting_chunks
 from .chunks import in_chunks, recomputing
 
 CHUNK = 512
@@ -45,9 +46,16 @@ def token_nats(
 
     Returns:
         Negative log-probabilities in nats, float32, shape (B, K).
+
+    Raises:
+        Exception: what the device raises when memory runs out; of one window only where small chunks do not help.
     """
-    with in_chunks(model):
-        return differentiable_token_nats(model, ids, chunk, scored)
+
+    def nats(rows: int) -> torch.Tensor:
+        with in_chunks(model, rows):
+            return differentiable_token_nats(model, ids, chunk, scored)
+
+    return in_fitting_chunks(model, nats) if len(ids) == 1 else nats(fitting_rows(model))
 
 
 def differentiable_token_nats(
