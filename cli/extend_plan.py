@@ -102,7 +102,7 @@ def costs_of(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[C
             tokens = options["max_scored_tokens"]
             cost = _scoring(f"{stage.kind} {length}", length, tokens, sizes, machine)
             settings = load_settings(preset(options.get("hyper_params", "hybrid")))
-            yield replace(cost, gradient=gradient_bytes(sizes, length, HALF) if wants_gradients(settings) else None)
+            yield replace(cost, gradient=_gradient(sizes, length, machine) if wants_gradients(settings) else None)
     elif stage.kind == "evaluate":
         rows = len(options.get("methods", ())) + 4
         samples = options.get("samples", EVALUATION_DOCUMENTS)
@@ -110,9 +110,15 @@ def costs_of(stage: StagePlan, sizes: ModelSize, machine: Machine) -> Iterator[C
             yield _scoring(f"evaluate {length}", length, rows * samples * length, sizes, machine)
 
 
+def _gradient(sizes: ModelSize, length: int, machine: Machine) -> float:
+    """Return the memory of a gradient, the inputs of the layers on the CPU where the device has no room for them."""
+    whole = gradient_bytes(sizes, length, HALF)
+    return whole if whole <= machine.bytes else gradient_bytes(sizes, length, HALF, offload=True)
+
+
 def _scoring(name: str, length: int, tokens: float, sizes: ModelSize, machine: Machine) -> Cost:
     needed = scoring_bytes(sizes, length)
-    remedy = "spread the layers over the devices (--device auto-shard), and run the MLP in chunks"
+    remedy = "devices with more memory, for the layers spread over them (--device auto-shard)"
     if scoring_bytes(sizes, length, machine.devices) <= machine.bytes:
         remedy = "spread the layers over the devices (--device auto-shard)"
     return Cost(name, length, tokens, tokens / length * forward_flops(sizes, length), needed, remedy)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..evaluation.scoring.cost import forward_flops, generation_bytes, weight_bytes
+from ..evaluation.scoring.cost import forward_flops, weight_bytes
 from ..evaluation.scoring.model import pick_device
 from ..evolution import Settings, load_settings
 from ..hyperparams import preset
@@ -21,7 +21,10 @@ from .preflight import (
     fits,
     forward_need,
     gradient_need,
+    gradient_on_cpu,
     gradient_verdict,
+    prompt_need,
+    prompt_on_cpu,
     read_subject,
     wants_gradients,
 )
@@ -63,8 +66,7 @@ def print_plan(config: DoctorConfig) -> None:
         print(f"{name + ':':<22} {value}")
     check_disk(config.model, subject, config.output_dir)
     check_memory("a forward", forward_need(subject, target), subject.memory, target)
-    cache = generation_bytes(subject.size, target, subject.width)
-    check_memory("a prompt and its cache", cache, subject.memory, target)
+    check_memory("a prompt and its cache", prompt_need(subject, target), subject.memory, target)
     print()
     print_estimate(search, settings, search_space)
     print(_describe_evaluation(subject, target, config))
@@ -73,7 +75,7 @@ def print_plan(config: DoctorConfig) -> None:
 def _resources(model: str, subject: Subject, settings: Settings, length: int) -> Iterator[tuple[str, str]]:
     size, width = subject.size, subject.width
     yield "memory, weights", f"{weight_bytes(size, width) / GIB:.1f} GiB"
-    needs = {"forward": forward_need(subject, length), "prompt and cache": generation_bytes(size, length, width)}
+    needs = {"forward": forward_need(subject, length), "prompt and cache": prompt_need(subject, length)}
     if wants_gradients(settings):
         needs["gradient"] = gradient_need(subject, length)
     for name, need in needs.items():
@@ -82,6 +84,10 @@ def _resources(model: str, subject: Subject, settings: Settings, length: int) ->
             continue
         verb = {True: "fits in", None: "may or may not fit in", False: "does not fit in"}[fits(need, subject.memory)]
         yield f"memory, {name}", f"{need / GIB:.1f} GiB, {verb} {subject.memory / GIB:.1f} GiB"
+    if (on_cpu := prompt_on_cpu(subject, length)) > 0:
+        yield "main memory, cache", f"{on_cpu / GIB:.1f} GiB of keys and values, which may not fit in the device"
+    if wants_gradients(settings) and (on_cpu := gradient_on_cpu(subject, length)) > 0:
+        yield "main memory, gradient", f"{on_cpu / GIB:.1f} GiB of layer inputs, which may not fit in the device"
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
         yield "note", verdict
     if (download := download_bytes(model, subject)) > 0:

@@ -13,9 +13,11 @@ from ..evaluation.data.tokenized import count_documents
 from ..evaluation.scoring.cost import (
     MEMORY_TOLERANCE,
     ModelSize,
+    cache_bytes,
     forward_bytes,
     generation_bytes,
     gradient_bytes,
+    input_bytes,
     model_size,
     weight_bytes,
 )
@@ -49,6 +51,8 @@ class Subject:
     """Whether attention keeps its scores."""
     memory: int | None
     """Bytes that the device has for it; None if unknown, or if quantised weights make the need unknown."""
+    main_memory: int | None = None
+    """Bytes of the machine that the device is in; None if unknown."""
 
 
 def preflight(
@@ -80,8 +84,8 @@ def preflight(
     check_disk(config.model, subject, config.output_dir)
     check_memory("a forward", forward_need(subject, length), subject.memory, length)
     if isinstance(config, EvaluateConfig) and set(task_names(config)) - set(READ_DOCUMENTS):
-        need = generation_bytes(subject.size, length, subject.width)
-        check_memory("a prompt and its cache", need, subject.memory, length)
+        check_memory("a prompt and its cache", prompt_need(subject, length), subject.memory, length)
+        check_main_memory(prompt_on_cpu(subject, length), subject.main_memory, length)
     if isinstance(settings, GradientSettings):
         check_memory("a gradient", gradient_need(subject, length), subject.memory, length)
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
@@ -165,6 +169,7 @@ def read_subject(
         width=dtype.itemsize,
         eager=kernel == "eager",
         memory=None if quantised else memory or available_memory(shared if config.device == shared else device),
+        main_memory=available_memory("cpu") if memory is None else None,
     )
 
 
@@ -195,8 +200,36 @@ def forward_need(subject: Subject, length: int) -> int:
 
 
 def gradient_need(subject: Subject, length: int) -> int:
-    """Return the memory of the loss of one window and its derivatives, in bytes."""
-    return gradient_bytes(subject.size, length, subject.width, subject.eager)
+    """Return the memory of the loss of one window and its derivatives on the device, in bytes."""
+    offload = gradient_on_cpu(subject, length) > 0
+    return gradient_bytes(subject.size, length, subject.width, subject.eager, offload)
+
+
+def gradient_on_cpu(subject: Subject, length: int) -> int:
+    """Return the memory of the layers' inputs that rest on the CPU, in bytes; 0 where they are on the device."""
+    inputs = input_bytes(subject.size, length, subject.width)
+    whole = gradient_bytes(subject.size, length, subject.width, subject.eager)
+    has_room = subject.main_memory is None or inputs <= subject.main_memory
+    return inputs if has_room and offloads(subject, whole) else 0
+
+
+def prompt_need(subject: Subject, length: int) -> int:
+    """Return the memory of reading a prompt into a cache and answering it on the device, in bytes."""
+    offload = prompt_on_cpu(subject, length) > 0
+    return generation_bytes(subject.size, length, subject.width, offload=offload)
+
+
+def prompt_on_cpu(subject: Subject, length: int) -> int:
+    """Return the memory of a prompt's keys and values that rest on the CPU, in bytes; 0 where on the device."""
+    whole = generation_bytes(subject.size, length, subject.width)
+    return cache_bytes(subject.size, length, subject.width) if offloads(subject, whole) else 0
+
+
+def offloads(subject: Subject, need: int) -> bool:
+    """Tell whether what can rest on the CPU will: on a CUDA device whose memory may not hold it."""
+    if subject.memory is None or not subject.device.startswith("cuda"):
+        return False
+    return fits(need, subject.memory) is not True
 
 
 def check_memory(what: str, need: int, memory: int | None, length: int) -> None:
@@ -206,6 +239,16 @@ def check_memory(what: str, need: int, memory: int | None, length: int) -> None:
             f"the memory of the device must hold {what} of {length} tokens, about {need / GIB:.1f} GiB, got "
             f"{memory / GIB:.1f} GiB free; use a shorter length, --dtype bfloat16, --device auto-shard over several "
             "devices, or a smaller model"
+        )
+
+
+def check_main_memory(need: int, memory: int | None, length: int) -> None:
+    """Raise ValueError if the main memory does not suffice for a cache that rests there."""
+    if memory is not None and need > memory:
+        raise ValueError(
+            f"the main memory must hold the keys and values of a prompt of {length} tokens, {need / GIB:.1f} GiB, for "
+            f"which the device has no room, got {memory / GIB:.1f} GiB; use a shorter length, --dtype bfloat16, or a "
+            "machine with more memory"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..evaluation.comparison.cells import read_journal
 from ..evaluation.report.build import build_report
 from ..evaluation.report.numbers import SearchCurve
 from ..evaluation.report.runs import RESULTS_JSON, combine, read_evaluation
@@ -21,6 +22,9 @@ FACTORS_JSON = "factors.json"
 def run(config: ReportConfig) -> None:
     """Read the run folders, write the report, and print its verdict."""
     folders = _folders(config.runs)
+    for folder in folders.values():
+        for note in read_journal(folder).notes():
+            print(f"note: {folder}: {note}")
     evaluations = combine([read_evaluation(folder) for folder in folders.values() if (folder / RESULTS_JSON).is_file()])
     searches = {name: _curve(folder) for name, folder in folders.items() if (folder / HISTORY_JSONL).is_file()}
     searched = {

@@ -29,7 +29,7 @@ def training_bytes(size: ModelSize, tokens: int, devices: int) -> float:
     """
     layers = 2 * 4 * HALF * size.matrix_parameters / size.layers
     kept = HALF * size.layers * tokens * size.hidden
-    activations = forward_bytes(size, tokens, HALF) - weight_bytes(size, HALF)
+    activations = forward_bytes(size, tokens, HALF, chunk=tokens) - weight_bytes(size, HALF)
     return STATES * size.parameters / devices + layers + kept + 3 * activations
 
 

@@ -122,7 +122,8 @@ class Journal(NamedTuple):
         notes = []
         if self.num_damaged:
             notes.append(
-                f"{self.num_damaged} lines of {CELLS_JSONL} are damaged and left out; what they held runs again"
+                f"{self.num_damaged} lines of {CELLS_JSONL} are damaged and left out; an evaluation runs again what "
+                "they held"
             )
         if self.num_unchecked:
             notes.append(

@@ -1,21 +1,27 @@
 """Derivatives of a loss with respect to rescale factors and attention factor, for searches that descend on them.
 
-Memory: the weights are frozen, so that no gradient of theirs is made; of each layer only the input is kept, and its
-forward is run again in the backward pass (activation checkpointing); logits exist for a few positions at a time.
+Memory: the weights are frozen, so that no gradient of theirs is made; of each layer only the input is kept, on the CPU
+where the device may have no room for it, and its forward is run again in the backward pass (activation checkpointing);
+feed-forward layers, norms and logits work on a part of the tokens at a time.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.graph import save_on_cpu
+from transformers import PreTrainedModel
 
 from ...rope import RescaleFactors
+from ..scoring.batching import in_fitting_chunks
+from ..scoring.chunks import ROWS, Forward, in_chunks, recomputing, wrapped_forwards
+from ..scoring.cost import gradient_bytes, input_bytes, model_size
 from ..scoring.loss import differentiable_token_nats
+from ..scoring.resources import should_offload
 from .base import WindowObjective, WindowScore
 from .mixed import MixedObjective
 
@@ -37,9 +43,14 @@ class GradientScore(WindowScore):
 class GradientObjective:
     """Adds gradients to an objective, or to a weighted mean of several."""
 
-    def __init__(self, objective: WindowObjective | MixedObjective) -> None:
-        """Freeze the weights of the model, which a search never changes."""
-        self.objective = objective
+    def __init__(self, objective: WindowObjective | MixedObjective, offload: bool | None = None) -> None:
+        """Freeze the weights of the model, which a search never changes.
+
+        Args:
+            objective: what is differentiated.
+            offload: keep the inputs of layers on the CPU; None: where a CUDA device may have no room for them.
+        """
+        self.objective, self.offload = objective, offload
         self.parts = objective.parts if isinstance(objective, MixedObjective) else [(objective, 1.0)]
         for part, _ in self.parts:
             part.model.requires_grad_(False)
@@ -57,7 +68,7 @@ class GradientObjective:
 
         Start tokens keep the pre-trained RoPE whatever the candidate, so only later positions contribute.
         """
-        parts = [(_differentiate(part, candidate, document), weight) for part, weight in self.parts]
+        parts = [(_differentiate(part, candidate, document, self.offload), weight) for part, weight in self.parts]
         tokens, forwarded = (sum(getattr(score, name) for score, _ in parts) for name in ("tokens", "forwarded"))
         for score, _ in parts:
             if score.error is not None:
@@ -76,16 +87,24 @@ class GradientObjective:
         )
 
 
-def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: int) -> GradientScore:
+def _differentiate(
+    part: WindowObjective, candidate: RescaleFactors, document: int, offload: bool | None
+) -> GradientScore:
     ids, scored = part.window(document)
     forwarded = PASSES * part.tokens(document)
-    try:
-        with torch.enable_grad(), recomputed(part.installation.layers):
+
+    def differentiated(rows: int) -> tuple[float, list[float]]:
+        starved = rows < ROWS and part.model.device.type == "cuda"
+        on_cpu = (starved or _needs_offload(part.model, len(ids))) if offload is None else offload
+        with torch.enable_grad(), in_chunks(part.model, rows), recomputed(part.installation.layers, on_cpu):
             changes = part.installation.set_differentiable(candidate)
             losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
             total = losses.double().sum()
             (derivatives,) = torch.autograd.grad(total, changes)
-        nats, (*d_log_lambda, d_log_attention) = total.item(), derivatives.tolist()
+        return total.item(), derivatives.tolist()
+
+    try:
+        nats, (*d_log_lambda, d_log_attention) = in_fitting_chunks(part.model, differentiated)
     except RuntimeError as failure:  # out of memory, or a kernel that has no derivative
         error = " ".join(f"{type(failure).__name__}: {failure}".split())
         return GradientScore(nats=None, tokens=len(scored), error=error, forwarded=forwarded)
@@ -103,20 +122,28 @@ def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: i
     )
 
 
-@contextmanager
-def recomputed(layers: Sequence[nn.Module]) -> Iterator[None]:
+def _needs_offload(model: PreTrainedModel, length: int) -> bool:
+    """Tell whether a CUDA device may have no room for the inputs of all layers."""
+    eager = model.config._attn_implementation == "eager"
+    size, width = model_size(model), model.dtype.itemsize
+    return should_offload(model, gradient_bytes(size, length, width, eager), input_bytes(size, length, width))
+
+
+def recomputed(layers: Sequence[nn.Module], offload: bool = False) -> AbstractContextManager[None]:
     """Keep of each layer's forward only the input, and run it again in the backward pass.
 
     Transformers' own switch works in training mode alone, which would turn dropout on.
+
+    Args:
+        layers: decoder layers.
+        offload: keep the inputs on the CPU, from where the backward pass gets them one by one.
     """
-    own = [layer.__dict__.get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward
+    return wrapped_forwards(layers, _offloading if offload else recomputing)
+
+
+def _offloading(forward: Forward) -> Forward:
+    def kept_on_cpu(*args: Any, **kwargs: Any) -> Any:
+        with save_on_cpu(pin_memory=torch.cuda.is_available()):
+            return recomputing(forward)(*args, **kwargs)
+
+    return kept_on_cpu

@@ -1,10 +1,20 @@
-"""Micro-batches that shrink when the accelerator runs out of memory."""
+"""Micro-batches, and chunks along the sequence, that shrink when the accelerator runs out of memory."""
 
 import gc
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
+
+from .chunks import ROWS
+
+LEAST_ROWS = 1024
+"""Tokens of the smallest chunk along a sequence that is tried."""
+SMALLER = 4
+"""What the tokens of a chunk are divided by where they did not fit."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +39,35 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+_fitting: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Rows of the chunks that fitted, for models of which larger ones did not."""
+
+
+def fitting_rows(model: nn.Module) -> int:
+    """Return the tokens of a chunk along the sequence that fit in memory so far, as of `chunks.in_chunks`."""
+    return _fitting.get(model, ROWS)
+
+
+def in_fitting_chunks(model: nn.Module, function: Callable[[int], Result]) -> Result:
+    """Return what a function gives that works on so many tokens at a time, fewer where memory runs out.
+
+    What fitted is remembered for the model. Use it for one window or prompt; several are to be divided first.
+
+    Raises:
+        Exception: what the device raises when chunks of `LEAST_ROWS` tokens do not fit either.
+    """
+    while True:
+        rows = fitting_rows(model)
+        try:
+            return function(rows)
+        except (RuntimeError, MemoryError) as error:
+            if rows <= LEAST_ROWS or not is_out_of_memory(error):
+                raise
+        _fitting[model] = rows // SMALLER
+        warnings.warn(f"memory ran out in a pass; it runs again in chunks of {rows // SMALLER} tokens", stacklevel=2)
+        free_memory()
 
 
 class Batcher:

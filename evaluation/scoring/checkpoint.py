@@ -20,6 +20,9 @@ OWN_DEQUANTISERS = ("fp8", "mxfp4")
 NO_CODE = {"trust_remote_code": False}
 """No Python from a model's folder runs, and Transformers does not ask whether it may."""
 
+SAFE_WEIGHTS = {"use_safetensors": True}
+"""No weights are read in a format that can run code, neither from a folder nor from the hub."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -50,7 +53,7 @@ def find_checkpoint(model: str) -> Checkpoint:
     source = locate_model(model)
     if path.is_dir():
         _refuse_adapter(path)
-    return Checkpoint(source, NO_CODE)
+    return Checkpoint(source, NO_CODE, SAFE_WEIGHTS)
 
 
 def refuse_quantised(model: str, config: PreTrainedConfig) -> None:

@@ -1,9 +1,10 @@
 """What a model costs before it is loaded: operations and memory of a forward, a gradient and a generation, from sizes.
 
-The memory formulas follow the code as it is: `loss.token_nats` (no cache, logits of a few positions at a time) and
-`gradients` (the input of each layer is kept, one layer at a time is run again, weights have no gradients). They count
-what is alive at the peak of a decoder layer of the Llama kind; other kinds differ by a few widths. What kernels use
-inside and what an allocator loses is not counted: `MEMORY_TOLERANCE` allows for it.
+The memory formulas follow the code as it is: `loss.token_nats` (no cache, logits of a few positions at a time),
+`gradients` (the input of each layer is kept, one layer at a time is run again, weights have no gradients) and
+`generation`, feed-forward layers in chunks. They count what is alive at the peak of a decoder layer of the Llama kind;
+other kinds differ by a few widths. What kernels use inside and what an allocator loses is not counted:
+`MEMORY_TOLERANCE` allows for it.
 
 Letters: T tokens of a window, R rows of a batch, b bytes per number.
 """
@@ -11,7 +12,7 @@ Letters: T tokens of a window, R rows of a batch, b bytes per number.
 from dataclasses import dataclass
 from typing import Any
 
-from .generation import PREFILL_CHUNK
+from .chunks import OFFLOADED_CHUNK, PREFILL_CHUNK, ROWS
 from .loss import CHUNK
 
 MEMORY_TOLERANCE = 0.15
@@ -86,7 +87,9 @@ def weight_bytes(size: ModelSize, width: int) -> int:
     return size.parameters * width
 
 
-def forward_bytes(size: ModelSize, length: int, width: int, rows: int = 1, eager: bool = False) -> int:
+def forward_bytes(
+    size: ModelSize, length: int, width: int, rows: int = 1, eager: bool = False, chunk: int = ROWS
+) -> int:
     """Return the peak memory of one forward that scores `rows` windows, weights included, in bytes.
 
     Args:
@@ -95,40 +98,66 @@ def forward_bytes(size: ModelSize, length: int, width: int, rows: int = 1, eager
         width: b, bytes per number: 2 in bfloat16, 4 in float32.
         rows: R, windows or candidates at once.
         eager: whether attention keeps its T x T scores; sdpa and flash_attention_2 do not.
+        chunk: tokens that go through a feed-forward layer at once, as of `chunks.in_chunks`.
     """
+    tokens = rows * length
     scores = eager * size.heads * length * (width + FLOAT + width * (width < FLOAT))  # and their softmax, and its cast
-    layer = max(_feed_forward(size, width), _attention(size, width) + scores)
     tables = 2 * size.head_dim * width + 8  # cos and sin; token ids
-    head = rows * length * size.hidden * width + min(CHUNK, rows * length) * size.vocabulary * 2 * FLOAT
-    return weight_bytes(size, width) + rows * length * tables + max(rows * length * layer, head)
+    head = tokens * size.hidden * width + min(CHUNK, tokens) * size.vocabulary * 2 * FLOAT
+    layer = max(_feed_forward(size, tokens, width, chunk), tokens * (_attention(size, width) + scores))
+    return weight_bytes(size, width) + tokens * tables + max(layer, head)
 
 
-def gradient_bytes(size: ModelSize, length: int, width: int, eager: bool = False) -> int:
+def gradient_bytes(
+    size: ModelSize, length: int, width: int, eager: bool = False, offload: bool = False, chunk: int = ROWS
+) -> int:
     """Return the peak memory of the loss of one window and its derivatives, weights included, in bytes.
 
     Args: see `forward_bytes`.
+        offload: whether the inputs of the layers rest on the CPU.
     """
-    inputs = (size.layers + 1) * size.hidden * width
+    inputs = min(3, size.layers + 1) if offload else size.layers + 1  # and the output of the last
     kept = (4 * size.queries + 4 * size.keys + 5 * size.head_dim) * width
     feed_forward = 6 * size.intermediate * width + 2 * size.hidden * FLOAT
     normalisation = 7 * size.hidden * FLOAT
     scores = eager * 3 * FLOAT * size.heads * length  # the softmax, its derivative, and that of what went into it
-    layer = kept + max(feed_forward, normalisation, scores)
+    if length > chunk:  # whole are the normalised input and the derivative of the output
+        tokenwise = length * 2 * size.hidden * width + chunk * max(feed_forward, normalisation)
+    else:
+        tokenwise = length * max(feed_forward, normalisation)
+    layer = length * kept + max(tokenwise, length * scores)
     head = length * 2 * size.hidden * width + min(CHUNK, length) * size.vocabulary * 3 * FLOAT
-    return weight_bytes(size, width) + length * inputs + max(length * layer, head)
+    return weight_bytes(size, width) + length * inputs * size.hidden * width + max(layer, head)
 
 
-def generation_bytes(size: ModelSize, length: int, width: int, rows: int = 1) -> int:
-    """Return the peak memory of reading `rows` prompts of `length` tokens into a cache piece by piece, in bytes."""
-    cache = 2 * size.layers * size.keys * width
-    one_layer = 2 * (size.queries + size.keys) * width  # of keys and values, joined and repeated for all heads
-    piece = min(PREFILL_CHUNK, length) * max(_feed_forward(size, width), _attention(size, width))
-    return weight_bytes(size, width) + rows * (length * (cache + one_layer) + piece)
+def input_bytes(size: ModelSize, length: int, width: int) -> int:
+    """Return the memory of the inputs of all layers, which a gradient keeps on the device or the CPU, in bytes."""
+    return size.layers * size.hidden * width * length
 
 
-def _feed_forward(size: ModelSize, width: int) -> int:
-    """Bytes per token: gate, value and their product; residual, normalised input, and those of the caller."""
-    return (3 * size.intermediate + 4 * size.hidden) * width
+def generation_bytes(
+    size: ModelSize, length: int, width: int, rows: int = 1, offload: bool = False, chunk: int = ROWS
+) -> int:
+    """Return the peak memory of reading `rows` prompts of `length` tokens into a cache piece by piece, in bytes.
+
+    Args: see `forward_bytes`.
+        offload: whether keys and values rest on the CPU, which then has to hold `cache_bytes`.
+    """
+    piece = rows * min(OFFLOADED_CHUNK if offload else PREFILL_CHUNK, length)
+    layer = cache_bytes(size, length, width, rows) // size.layers
+    kept = layer if offload else size.layers * layer + layer // 2  # keys or values of a layer, joined with new ones
+    activations = max(_feed_forward(size, piece, width, chunk), piece * _attention(size, width))
+    return weight_bytes(size, width) + kept + activations
+
+
+def cache_bytes(size: ModelSize, length: int, width: int, rows: int = 1) -> int:
+    """Return the memory of the keys and values of `rows` sequences, all layers together, in bytes."""
+    return 2 * size.layers * size.keys * width * rows * length
+
+
+def _feed_forward(size: ModelSize, tokens: int, width: int, chunk: int) -> int:
+    """Bytes: of a chunk gate, value and their product; of all residual, normalised input, and those of the caller."""
+    return (3 * size.intermediate * min(tokens, chunk) + 4 * size.hidden * tokens) * width
 
 
 def _attention(size: ModelSize, width: int) -> int:

@@ -1,13 +1,17 @@
 """Greedy decoding with a KV cache, for prompts of equal length."""
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .attention import without_masks
+from .batching import fitting_rows, in_fitting_chunks
+from .cache import needs_offload, offloaded_cache
+from .chunks import OFFLOADED_CHUNK, PREFILL_CHUNK, ROWS, in_chunks
+
 NOT_FINITE = -1
-PREFILL_CHUNK = 8192
-"""Tokens of a prompt that go through the model at once, so that activations and attention mask stay small at 128k."""
 
 Generate = Callable[[torch.Tensor, int], torch.Tensor]
 """Prompts (B, T) and a number of new tokens N -> new tokens (B, at most N)."""
@@ -19,7 +23,8 @@ def greedy(
     ids: torch.Tensor,
     num_tokens: int,
     ends: Collection[int] = (),
-    prefill_chunk: int = PREFILL_CHUNK,
+    prefill_chunk: int | None = None,
+    offload: bool | None = None,
 ) -> torch.Tensor:
     """Return the most likely continuation, token by token.
 
@@ -31,15 +36,32 @@ def greedy(
         ids: prompts of equal length, shape (B, T).
         num_tokens: N, new tokens per prompt.
         ends: tokens that end an answer; what follows one in its row is that token again.
-        prefill_chunk: tokens of the prompts that go through the model at once, per row.
+        prefill_chunk: tokens of the prompts that go through the model at once, per row; None: a number that suits.
+        offload: keep keys and values on the CPU; None: where the device has no room for those of one prompt.
 
     Returns:
         New tokens, shape (B, N) or less where all rows ended; `NOT_FINITE` wherever the logits were not finite.
     """
-    cache, tokens = None, []
-    *before, step = ids.to(model.device).split(prefill_chunk, dim=1)
-    for part in before:
-        cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
+
+    def answer(rows: int) -> torch.Tensor:
+        starved = rows < ROWS and model.device.type == "cuda"
+        on_cpu = (starved or needs_offload(model, ids.shape[1] + num_tokens)) if offload is None else offload
+        cache = offloaded_cache(model) if on_cpu else None
+        chunk = prefill_chunk or (OFFLOADED_CHUNK if on_cpu else PREFILL_CHUNK)
+        *before, step = ids.to(model.device).split(max(1, chunk * rows // ROWS), dim=1)
+        with without_masks(), in_chunks(model, rows):
+            for part in before:
+                cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
+            return _continue(model, step, cache, num_tokens, ends)
+
+    return in_fitting_chunks(model, answer) if len(ids) == 1 else answer(fitting_rows(model))
+
+
+def _continue(
+    model: PreTrainedModel, step: torch.Tensor, cache: Any, num_tokens: int, ends: Collection[int]
+) -> torch.Tensor:
+    """Return the continuation of prompts whose last piece is `step`, and all before it in a cache."""
+    tokens: list[torch.Tensor] = []
     last = torch.tensor(sorted(ends), device=step.device, dtype=step.dtype)
     ended = torch.zeros(len(step), 1, dtype=torch.bool, device=step.device)
     for _ in range(num_tokens):

@@ -6,12 +6,13 @@ Letters: B rows, T tokens, V vocabulary. At 128k tokens and a vocabulary of 128k
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+
+from .batching import fitting_rows, in_fitting_chunks
+from .chunks import in_chunks, recomputing
 
 CHUNK = 512
 """Positions, over all rows, whose logits are alive at once."""
@@ -45,8 +46,16 @@ def token_nats(
 
     Returns:
         Negative log-probabilities in nats, float32, shape (B, K).
+
+    Raises:
+        Exception: what the device raises when memory runs out; of one window only where small chunks do not help.
     """
-    return differentiable_token_nats(model, ids, chunk, scored)
+
+    def nats(rows: int) -> torch.Tensor:
+        with in_chunks(model, rows):
+            return differentiable_token_nats(model, ids, chunk, scored)
+
+    return in_fitting_chunks(model, nats) if len(ids) == 1 else nats(fitting_rows(model))
 
 
 def differentiable_token_nats(
@@ -54,9 +63,10 @@ def differentiable_token_nats(
 ) -> torch.Tensor:
     """Return what `token_nats` returns; with gradients on, logits are computed once more in the backward pass."""
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    places = torch.arange(1, ids.shape[1]) if scored is None else scored
+    if scored is None or len(scored) == ids.shape[1] - 1:
+        return target_nats(model, hidden[:, :-1], ids[:, 1:], chunk)
     score = _chunk_scorer()
-    parts = [score(model, hidden[:, part - 1], ids[:, part]) for part in places.split(max(1, chunk // len(ids)))]
+    parts = [score(model, hidden[:, part - 1], ids[:, part]) for part in scored.split(max(1, chunk // len(ids)))]
     return torch.cat(parts, dim=1)
 
 
@@ -88,7 +98,7 @@ def document_score(nats: torch.Tensor) -> DocumentScore:
 
 
 def _chunk_scorer() -> Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]:
-    return partial(checkpoint, _nats, use_reentrant=False) if torch.is_grad_enabled() else _nats
+    return recomputing(_nats) if torch.is_grad_enabled() else _nats
 
 
 def _nats(model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

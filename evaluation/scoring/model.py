@@ -99,6 +99,13 @@ def _in_one_sentence(model: str) -> Iterator[None]:
                 f"model must be of an architecture that Transformers knows, got {model}, whose config asks to run code "
                 "of its own (auto_map), which longrope never does; use a version of the model without, or convert it"
             ) from error
+        if isinstance(error, OSError) and "model.safetensors" in reason:
+            convert = f"from transformers import AutoModelForCausalLM as M; M.from_pretrained({model!r})"
+            raise ValueError(
+                f"model must have its weights as safetensors, got {model} without; pickled ones (pytorch_model.bin) "
+                "can run code when they are read. If you trust where they come from, convert them: "
+                f"python -c \"{convert}.save_pretrained('FOLDER')\", and copy the tokenizer's files beside them"
+            ) from error
         raise ValueError(f"model must be a readable folder or hub id, got {model}: {reason}") from error
 
 

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
+
+from .cost import MEMORY_TOLERANCE, model_size, weight_bytes
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -36,6 +39,38 @@ class PeakMemory:
             return None
         lines = STATUS.read_text().splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+def should_offload(model: PreTrainedModel, need: int, on_cpu: int) -> bool:
+    """Tell whether a part of what a loaded model works with should rest on the CPU.
+
+    That is where its CUDA devices may be too small for all of it, and main memory has room for the part.
+
+    Args:
+        model: on any device; on others than CUDA there is no memory to go to.
+        need: bytes of all of it, weights included.
+        on_cpu: bytes of the part.
+    """
+    if (spare := spare_memory(model)) is None:
+        return False
+    weights = weight_bytes(model_size(model), model.dtype.itemsize)
+    main_memory = available_memory("cpu")
+    has_room = main_memory is None or on_cpu <= main_memory
+    return has_room and (need - weights) * (1 + MEMORY_TOLERANCE) > spare
+
+
+def spare_memory(model: torch.nn.Module) -> int | None:
+    """Return what the CUDA devices of a model have beside what is allocated, in bytes; None if it is on no such device.
+
+    What torch holds without use counts as spare.
+    """
+    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+    if not devices:
+        return None
+    return sum(
+        torch.cuda.mem_get_info(one)[0] + torch.cuda.memory_reserved(one) - torch.cuda.memory_allocated(one)
+        for one in devices
+    )
 
 
 def available_memory(device: str) -> int | None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from transformers import AutoConfig, MistralConfig
 
 from longrope.cli import preflight
+from longrope.cli.configs import DoctorConfig
 from longrope.cli.main import main
 from longrope.evaluation.scoring import resources
 from longrope.rope.describe import skeleton
@@ -76,7 +78,7 @@ def test_the_plan_of_llama_3_on_an_80_gb_card(llama3: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device_memory_gb": 24}, "memory of the device must hold a forward of 131072 tokens"),
+        ({"device_memory_gb": 16}, "memory of the device must hold a forward of 131072 tokens"),
         ({"target_length": 8192}, "target_length must be above the original length"),
         ({"sustained_tflops": 0}, "sustained_tflops must be finite and above 0"),
         ({"price_per_hour": -1}, "price_per_hour must be finite and above 0"),
@@ -154,8 +156,6 @@ def test_a_full_disk_is_refused(
 
 
 def test_weights_that_have_to_be_downloaded_need_a_disk(llama3: Path) -> None:
-    from longrope.cli.configs import DoctorConfig
-
     subject = preflight.read_subject(DoctorConfig(str(llama3)), "cuda", 80 * GIB)
     assert preflight.download_bytes(str(llama3), subject) == 0
     assert preflight.download_bytes("nobody/not-in-the-cache", subject) == 2 * subject.size.parameters
@@ -172,6 +172,21 @@ def test_a_window_on_every_layer_is_refused_or_told(
     captured = capsys.readouterr()
     told = captured.out if work[0] == "evaluate" else captured.err
     assert "attends to 32 tokens at most in every layer that factors rescale" in told
+
+
+def test_what_may_not_fit_in_the_card_rests_in_the_main_memory(
+    llama3: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("doctor", "--plan", model=llama3, target_length=2**20, device_memory_gb=131) == 0
+    told = facts(capsys.readouterr().out)
+    # 2 x 32 layers x 8 heads x 128 numbers of two bytes for each token, and 32 x 4096 of them.
+    assert told["main memory, cache"].startswith("128.0 GiB")
+    assert told["main memory, gradient"].startswith("256.0 GiB")
+    assert all(told[f"memory, {name}"].endswith("fits in 131.0 GiB") for name in ("forward", "gradient"))
+    subject = replace(preflight.read_subject(DoctorConfig(str(llama3)), "cuda", 131 * GIB), main_memory=100 * GIB)
+    assert preflight.gradient_on_cpu(subject, 2**20) == 0 and preflight.gradient_need(subject, 2**20) > 256 * GIB
+    with pytest.raises(ValueError, match="the main memory must hold the keys and values of a prompt of 1048576 tokens"):
+        preflight.check_main_memory(preflight.prompt_on_cpu(subject, 2**20), subject.main_memory, 2**20)
 
 
 @pytest.mark.parametrize(("settings", "code"), [("hybrid", 0), ("gradient", 2)])

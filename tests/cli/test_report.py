@@ -45,6 +45,13 @@ def test_a_report_of_an_evaluation_and_its_search_is_one_page(tmp_path: Path, se
     assert curve[-1].startswith("22.0,-0.1")
 
 
+def test_lines_of_the_journal_that_are_damaged_are_told(tmp_path: Path, capsys):
+    journal = evaluation_run(tmp_path / "run") / "cells.jsonl"
+    journal.write_text(journal.read_text().replace('"seconds": 2.0', '"seconds": 3.0', 1))
+    assert main(["report", str(journal.parent), "--output-dir", str(tmp_path / "out")]) == 0
+    assert f"note: {journal.parent}: 1 lines of cells.jsonl are damaged and left out" in capsys.readouterr().out
+
+
 def test_a_folder_that_is_no_run_is_refused_in_one_sentence(tmp_path: Path, capsys):
     assert main(["report", str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 2
     assert "runs must be folders with results.json or history.jsonl, got" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def test_a_digit_that_flipped_is_told(journal: Path) -> None:
     journal.write_text(first.replace('"seconds": 2.0', '"seconds": 3.0') + "".join(others))
     read = read_journal(journal.parent)
     assert len(read.entries) == len(others)
-    assert read.notes() == ["1 lines of cells.jsonl are damaged and left out; what they held runs again"]
+    assert read.notes() == ["1 lines of cells.jsonl are damaged and left out; an evaluation runs again what they held"]
 
 
 def test_lines_of_an_earlier_version_are_read_with_a_note(journal: Path) -> None:

@@ -12,6 +12,7 @@ from longrope.evaluation.objectives import gradients
 from longrope.evaluation.objectives.gradients import GradientObjective, recomputed
 from longrope.evaluation.objectives.mixed import MixedObjective
 from longrope.evaluation.objectives.perplexity import PerplexityObjective
+from longrope.evaluation.scoring import resources
 from longrope.rope import RescaleFactors, install
 
 LENGTH = 48
@@ -108,10 +109,28 @@ def test_what_the_backward_pass_needs_is_a_small_part_of_what_the_forward_made(m
     with install(model) as installation:
         objective = GradientObjective(perplexity(model, installation, documents, tokens))
         sparing = kept_numbers()
-        monkeypatch.setattr(gradients, "recomputed", lambda _: nullcontext())
+        monkeypatch.setattr(gradients, "recomputed", lambda *_: nullcontext())
         layers_kept = kept_numbers()
     assert sparing < tokens * vocab_size / 4  # neither logits nor weights
     assert layers_kept > 5 * sparing
+
+
+def test_inputs_of_layers_rest_on_the_cpu_where_the_device_may_lack_room(llama, random_data, monkeypatch):
+    moved = []
+
+    def offloading(forward):
+        moved.append(forward)
+        return actual(forward)
+
+    actual = gradients._offloading
+    monkeypatch.setattr(gradients, "_offloading", offloading)
+    with install(llama) as installation:
+        objective = GradientObjective(perplexity(llama, installation, random_data.documents))
+        expected = objective.gradient(CANDIDATE, 0)
+        for spare, count in ((10**9, 0), (1, len(llama.model.layers))):
+            monkeypatch.setattr(resources, "spare_memory", lambda _, spare=spare: spare)
+            assert objective.gradient(CANDIDATE, 0) == expected
+            assert len(moved) == count
 
 
 def test_a_forward_that_somebody_else_put_in_place_is_kept():

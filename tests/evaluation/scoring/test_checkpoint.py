@@ -1,6 +1,7 @@
 """GGUF files are models like any other; adapters and quantised weights are refused by name."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -102,6 +103,21 @@ def test_an_adapter_is_refused_with_its_base_and_the_remedy(model_folder: Path, 
         load_model(str(tmp_path), device="cpu")
     shutil.copytree(model_folder, tmp_path, dirs_exist_ok=True)  # as after merging into the same folder
     assert find_checkpoint(str(tmp_path)).source == str(tmp_path)
+
+
+def test_pickled_weights_are_refused_with_the_command_that_converts_them(
+    model_folder: Path, make_llama: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(make_llama(vocab_size=257).state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="weights as safetensors, got .* without; pickled ones") as refusal:
+        load_model(str(tmp_path), device="cpu")
+    found = re.search(r'python -c "(.+?)"', str(refusal.value))
+    assert found is not None
+    exec(found[1].replace("FOLDER", str(tmp_path)), {})
+    weights, expected = load_model(str(tmp_path), device="cpu")[0].state_dict(), make_llama(vocab_size=257).state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
 
 
 @pytest.mark.parametrize(

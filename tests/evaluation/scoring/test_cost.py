@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Phi3Config, PreTrainedConfig, Qwen3Config
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from longrope.evaluation.objectives.gradients import recomputed
+from longrope.evaluation.scoring import attention, cost
+from longrope.evaluation.scoring.chunks import ROWS, in_chunks
 from longrope.evaluation.scoring.cost import (
     MEMORY_TOLERANCE,
+    ModelSize,
+    cache_bytes,
     forward_bytes,
     generation_bytes,
     gradient_bytes,
@@ -24,26 +26,9 @@ from longrope.evaluation.scoring.loss import differentiable_token_nats, token_na
 from longrope.rope import install
 from longrope.rope.methods import YaRN
 
+from .live import LiveBytes, flash_like_attention
+
 LENGTH = 192
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive after each operation, and remembers the most."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        weights = {p.untyped_storage()._cdata: p.untyped_storage() for p in model.parameters()}
-        self.peak = self.weights = sum(storage.nbytes() for storage in weights.values())
-        self._ignored, self._alive = set(weights), {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage())._cdata not in self._ignored:
-                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
-        self.peak = max(self.peak, self.weights + sum(size for _, size in self._alive.values()))
-        return result
 
 
 SIZES: dict[str, Any] = {
@@ -80,18 +65,18 @@ def build(name: str, dtype: torch.dtype, kernel: str = "sdpa") -> Any:
     return model.requires_grad_(False)
 
 
-def peak_of(model: Any, kind: str, rows: int) -> int:
-    ids = torch.zeros(rows, LENGTH, dtype=torch.long)
+def peak_of(model: Any, kind: str, rows: int = 1, length: int = LENGTH, chunk: int = ROWS) -> int:
+    ids = torch.zeros(rows, length, dtype=torch.long, device=model.device)
     with install(model, 64, canary=False) as installation, LiveBytes(model) as live:
-        factors = YaRN(LENGTH / 64).factors(installation.geometry)
+        factors = YaRN(length / 64).factors(installation.geometry)
         if kind == "gradient":
-            with torch.enable_grad(), recomputed(installation.layers):
+            with torch.enable_grad(), in_chunks(model, chunk), recomputed(installation.layers):
                 changes = installation.set_differentiable(factors)
                 torch.autograd.grad(differentiable_token_nats(model, ids).double().sum(), changes)
         else:
             installation.set([factors] * rows)
-            with torch.no_grad():  # inference mode hides what is alive inside an operation of several
-                unwrap(token_nats)(model, ids) if kind == "forward" else greedy(model, ids, 2)
+            with torch.no_grad(), in_chunks(model, chunk):  # inference mode hides what operations of several make
+                unwrap(token_nats)(model, ids)
     return live.peak
 
 
@@ -102,7 +87,17 @@ def test_a_measured_peak_is_within_the_tolerance(name: str, kind: str, dtype: to
     model = build(name, dtype)
     need = forward_bytes if kind == "forward" else gradient_bytes
     expected = need(model_size(model), LENGTH, dtype.itemsize)
-    assert peak_of(model, kind, 1) == pytest.approx(expected, rel=MEMORY_TOLERANCE)
+    assert peak_of(model, kind) == pytest.approx(expected, rel=MEMORY_TOLERANCE)
+
+
+@pytest.mark.parametrize("chunk", [16, 64])
+@pytest.mark.parametrize("kind", ["forward", "gradient"])
+@pytest.mark.parametrize("name", MODELS)
+def test_chunks_of_feed_forward_layers_and_norms_are_counted(name: str, kind: str, chunk: int) -> None:
+    model = build(name, torch.bfloat16)
+    need = forward_bytes if kind == "forward" else gradient_bytes
+    expected = need(model_size(model), LENGTH, 2, chunk=chunk)
+    assert peak_of(model, kind, chunk=chunk) == pytest.approx(expected, rel=MEMORY_TOLERANCE)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -111,7 +106,7 @@ def test_attention_that_keeps_its_scores_is_counted(kind: str, dtype: torch.dtyp
     model = build("llama", dtype, "eager")
     need = forward_bytes if kind == "forward" else gradient_bytes
     without, expected = (need(model_size(model), LENGTH, dtype.itemsize, eager=eager) for eager in (False, True))
-    measured = peak_of(model, kind, 1)
+    measured = peak_of(model, kind)
     assert measured == pytest.approx(expected, rel=0.25)
     assert measured > 1.5 * without
 
@@ -123,10 +118,19 @@ def test_rows_are_counted_one_by_one() -> None:
     )
 
 
-def test_a_prompt_takes_its_cache() -> None:
-    model = build("deep", torch.float32)
-    expected = generation_bytes(model_size(model), LENGTH, 4)
-    assert peak_of(model, "generation", 1) == pytest.approx(expected, rel=0.2)
+@pytest.mark.parametrize("piece", [48, LENGTH])
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_prompt_takes_its_cache(name: str, offload: bool, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "OFFLOADED_CHUNK" if offload else "PREFILL_CHUNK", piece)
+    monkeypatch.setattr(attention, "MASK_NUMBERS", 1000)  # a constant that is nothing beside a real model
+    model = build(name, torch.float32)
+    size = model_size(model)
+    with LiveBytes(model) as live, torch.no_grad():
+        unwrap(greedy)(model, torch.zeros(1, LENGTH, dtype=torch.long), 2, prefill_chunk=piece, offload=offload)
+    on_cpu = cache_bytes(size, LENGTH, 4) if offload else 0  # which is the device here
+    expected = generation_bytes(size, LENGTH, 4, offload=offload) + on_cpu
+    assert live.peak == pytest.approx(expected, rel=MEMORY_TOLERANCE)
 
 
 def test_a_config_has_the_sizes_of_its_model() -> None:
@@ -135,3 +139,38 @@ def test_a_config_has_the_sizes_of_its_model() -> None:
         skeleton = AutoModelForCausalLM.from_config(MODELS["llama"])
     assert model_size(skeleton) == model_size(model)
     assert weight_bytes(model_size(model), 4) == sum(p.numel() * 4 for p in model.parameters())
+
+
+LLAMA_8B = ModelSize(8_030_261_248, 7_504_924_672, 32, 4096, 14336, 32, 8, 128, 128256)
+
+
+def large(layers: int) -> Any:
+    """Return a Llama 3 8B with fewer layers, without numbers."""
+    config = LlamaConfig(vocab_size=128256, intermediate_size=14336, num_hidden_layers=layers, num_key_value_heads=8)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("kind", "length"), [("forward", 16384), ("forward", 131072), ("gradient", 65536)])
+def test_a_large_model_at_a_large_length_takes_what_the_formula_says(
+    kind: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", flash_like_attention)
+    model = large(2)
+    expected = (forward_bytes if kind == "forward" else gradient_bytes)(model_size(model), length, 2)
+    assert peak_of(model, kind, length=length) == pytest.approx(expected, rel=MEMORY_TOLERANCE)
+
+
+def test_llama_3_8b_fits_the_cards_that_the_documentation_names() -> None:
+    assert model_size(large(32)) == LLAMA_8B
+    with_error = 1 + MEMORY_TOLERANCE
+    million, short = 2**20, 131072
+    assert forward_bytes(LLAMA_8B, million, 2) * with_error < 141e9
+    assert gradient_bytes(LLAMA_8B, short, 2) * with_error < 80e9
+    assert gradient_bytes(LLAMA_8B, 2 * short, 2, offload=True) * with_error < 80e9
+    assert (
+        generation_bytes(LLAMA_8B, 2 * million, 2, offload=True) * with_error
+        < 80e9
+        < cache_bytes(LLAMA_8B, 2 * million, 2)
+    )
+    assert forward_bytes(LLAMA_8B, million, 2, chunk=million) * with_error > 141e9, "which chunks avoid"
