@@ -178,6 +178,9 @@ class EvaluateConfig:
     longppl_evaluator: str | None = None
     """longppl: model that finds the key tokens, reading whole documents (default: the evaluated model without factors,
     inside its own window, which favours no method; never give a model that is extended like a compared method)."""
+    chat_template: bool = False
+    """Put prompts into the tokenizer's chat template, for instruct models: all tasks but perplexities and lm_eval, and
+    but for the datasets of longbench that officially get none. The stem of an answer follows the generation prompt."""
     passkey_style: Literal["landmark", "comment"] = "landmark"
     """passkey, niah, nolima: wording, the paper's sentences, or Python comments for models of code."""
     passkey_haystack: Literal["filler", "documents"] = "filler"

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..evaluation.data.chat import frame
 from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
 from ..evaluation.tasks.base import Task
 from ..evaluation.tasks.longbench.build import TASKS as LONGBENCH
@@ -56,13 +57,18 @@ class Sources:
         """Options of every task."""
         return {"batch_size": self.config.batch_size, "seed": self.config.seed}
 
+    @property
+    def prompted(self) -> dict[str, Any]:
+        """Options of every task that puts prompts to the model, except lm-eval's."""
+        return {**self.common, "chat": self.config.chat_template}
+
 
 Builder = Callable[[Sources], Task]
 
 
 def _haystack(sources: Sources, where: str) -> dict[str, Any]:
     data = None if where == "filler" or (where == "auto" and sources.data is None) else sources.documents
-    return {"tokenizer": sources.tokenizer, "data": data, "style": sources.config.passkey_style, **sources.common}
+    return {"tokenizer": sources.tokenizer, "data": data, "style": sources.config.passkey_style, **sources.prompted}
 
 
 def _passkey(sources: Sources) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def _ruler(name: str) -> Builder:
             samples=config.ruler_samples,
             essays=sources.data,
             qa_file=None if file is None else Path(file),
-            **sources.common,
+            **sources.prompted,
         )
 
     return build
@@ -120,7 +126,7 @@ def _official_ruler(name: str) -> Builder:
             task=OFFICIAL[name],
             folder=Path(config.output_dir) / "official_ruler",
             num_samples=config.ruler_samples,
-            **sources.common,
+            **sources.prompted,
         )
         return cast(Task, task)
 
@@ -131,7 +137,7 @@ def _longbench(name: str) -> Builder:
     def build(sources: Sources) -> Task:
         config = sources.config
         source, samples = config.longbench_source, config.longbench_samples
-        task = build_longbench(name, sources.tokenizer, source=source, samples=samples, **sources.common)
+        task = build_longbench(name, sources.tokenizer, source=source, samples=samples, **sources.prompted)
         return cast(Task, task)
 
     return build
@@ -235,7 +241,9 @@ def build_tasks(sources: Sources) -> list[Task]:
     """Return the tasks of an evaluation.
 
     Raises:
-        ValueError: the data or a package of a task is missing, or an option is out of range.
+        ValueError: the data or a package of a task is missing, an option is out of range, or a chat template is asked
+            for and the tokenizer has none.
     """
+    frame(sources.tokenizer, sources.config.chat_template)
     names = task_names(sources.config)
     return [(TASKS.get(name) or _lm_eval(name.removeprefix(LM_EVAL)))(sources) for name in names]

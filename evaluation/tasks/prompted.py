@@ -6,7 +6,8 @@ A task makes samples and scores answers; how the model is asked, batched and rec
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.chat import Frame, frame
 from ..data.tokenized import tokenizer_fingerprint
 from ..scoring.batching import Batcher
 from ..scoring.estimates import mean_score
@@ -78,6 +80,17 @@ class PromptedTask(ABC):
     """Prompts per forward; prompts of different lengths never share one, so that none is padded."""
     seed: int = 0
     """Seed of the samples and of the bootstrap."""
+    chat: bool = field(default=False, kw_only=True)
+    """Whether prompts are messages in the tokenizer's chat template; the stem of an answer follows them."""
+
+    @cached_property
+    def frame(self) -> Frame:
+        """What stands around every prompt.
+
+        Raises:
+            ValueError: a chat template is asked for, and there is none that can be used.
+        """
+        return frame(self.tokenizer, self.chat)
 
     @property
     @abstractmethod

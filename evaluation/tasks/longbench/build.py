@@ -23,7 +23,7 @@ def build_longbench(
     *,
     source: Path | str | None = None,
     samples: int | None = None,
-    chat: bool | None = None,
+    chat: bool = False,
     batch_size: int = 1,
     seed: int = 0,
 ) -> LongBench | LongBench2:
@@ -35,8 +35,7 @@ def build_longbench(
         source: file or folder in the official format (v1: `<dataset>.jsonl`; v2: `data.json`), or a hub id (None: the
             official one).
         samples: rows to take, a selection by the seed in the order of the data (None: all).
-        chat: whether prompts are put into the tokenizer's chat template, except where LongBench never does
-            (None: where the tokenizer has one).
+        chat: whether prompts are put into the tokenizer's chat template, except where LongBench never does.
         batch_size: prompts per forward.
         seed: of the selection and of the bootstrap.
 
