@@ -158,8 +158,9 @@ class EvaluateConfig:
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima;
     ruler for its 13 or one such as ruler_vt, official_ruler for those of an official checkout; longbench for the 21 of
-    v1, or one such as longbench_qasper (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; standard for
-    ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    v1, or one such as longbench_qasper (longbench_qasper_e of LongBench-E), official_longbench for those with the
+    prompts of an official checkout, longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or
+    any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -217,6 +218,8 @@ class EvaluateConfig:
     """ruler_qa_2: HotpotQA JSON file."""
     longbench_source: str | None = None
     """longbench: folder or file in the official format, or a hub id (default: the official one)."""
+    longbench_checkout: str | None = None
+    """official_longbench: checkout of github.com/THUDM/LongBench; its prompts and lengths are taken."""
     longbench_samples: int | None = None
     """longbench: rows per dataset, a seeded selection (default: all)."""
     lm_eval_samples: int | None = None

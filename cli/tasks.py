@@ -11,7 +11,8 @@ from ..evaluation.data.chat import frame
 from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
 from ..evaluation.tasks.base import Task
 from ..evaluation.tasks.longbench.build import TASKS as LONGBENCH
-from ..evaluation.tasks.longbench.build import build_longbench
+from ..evaluation.tasks.longbench.build import build_longbench, longbench_checkout
+from ..evaluation.tasks.longbench.official import OFFICIAL as OFFICIAL_LONGBENCH
 from ..evaluation.tasks.longbench.registry import DATASETS
 from ..evaluation.tasks.needle import MultiNeedle, SingleNeedle
 from ..evaluation.tasks.nolima import NoLiMa
@@ -137,8 +138,8 @@ def _longbench(name: str) -> Builder:
     def build(sources: Sources) -> Task:
         config = sources.config
         source, samples = config.longbench_source, config.longbench_samples
-        task = build_longbench(name, sources.tokenizer, source=source, samples=samples, **sources.prompted)
-        return cast(Task, task)
+        options = {"source": source, "samples": samples, "checkout": config.longbench_checkout}
+        return cast(Task, build_longbench(name, sources.tokenizer, **options, **sources.prompted))
 
     return build
 
@@ -178,6 +179,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "ruler": tuple(RULER),
     "official_ruler": tuple(OFFICIAL),
     "longbench": tuple(f"longbench_{name}" for name in DATASETS),
+    "official_longbench": tuple(f"official_longbench_{name}" for name in DATASETS),
     "standard": tuple(f"{LM_EVAL}{name}" for name in STANDARD),
 }
 """Names that stand for several tasks."""
@@ -192,7 +194,7 @@ def needs_documents(name: str, config: EvaluateConfig) -> bool:
 
 
 def check_data(config: EvaluateConfig) -> None:
-    """Raise ValueError if a task needs documents or the official RULER, and none are given."""
+    """Raise ValueError if a task needs documents or an official checkout, and none are given."""
     needing = [name for name in task_names(config) if needs_documents(name, config)]
     if needing and config.tokenized is None:
         raise ValueError(
@@ -207,6 +209,8 @@ def check_data(config: EvaluateConfig) -> None:
         )
     if official:
         Checkout(str(config.ruler_checkout))
+    if any(name in OFFICIAL_LONGBENCH for name in task_names(config)):
+        longbench_checkout(config.longbench_checkout)
 
 
 def task_names(config: EvaluateConfig) -> list[str]:

@@ -6,7 +6,12 @@ from ..comparison.results import ResultRow
 
 LOWER_IS_BETTER = frozenset({"token_weighted", "document_weighted", "window_weighted", "longppl"})
 """Beside everything with `perplexity` in its name; of all other metrics, shares from 0 to 1, more is better."""
-SUITES = {"ruler": "RULER", "official_ruler": "Official RULER", "longbench": "LongBench"}
+SUITES = {
+    "ruler": "RULER",
+    "official_ruler": "Official RULER",
+    "longbench": "LongBench",
+    "official_longbench": "Official LongBench",
+}
 """Tasks `NAME_x` that are reported together, with the rows of a task `NAME` for their averages."""
 TASKS = {
     "perplexity": "Perplexity",

@@ -19,6 +19,7 @@ def greedy(
     ids: torch.Tensor,
     num_tokens: int,
     ends: Collection[int] = (),
+    min_tokens: int = 0,
     prefill_chunk: int = PREFILL_CHUNK,
 ) -> torch.Tensor:
     """Return the most likely continuation, token by token.
@@ -31,6 +32,7 @@ def greedy(
         ids: prompts of equal length, shape (B, T).
         num_tokens: N, new tokens per prompt.
         ends: tokens that end an answer; what follows one in its row is that token again.
+        min_tokens: new tokens, the first of each row, that are none of `ends`.
         prefill_chunk: tokens of the prompts that go through the model at once, per row.
 
     Returns:
@@ -42,10 +44,12 @@ def greedy(
         cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
     last = torch.tensor(sorted(ends), device=step.device, dtype=step.dtype)
     ended = torch.zeros(len(step), 1, dtype=torch.bool, device=step.device)
-    for _ in range(num_tokens):
+    for place in range(num_tokens):
         output = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits, cache = output.logits[:, -1], output.past_key_values
         usable = logits.isfinite().all(dim=-1, keepdim=True) | ended  # what follows the end of an answer counts not
+        if place < min_tokens:
+            logits = logits.index_fill(1, last, -torch.inf)
         step = torch.where(ended, step[:, -1:], logits.argmax(dim=-1, keepdim=True))
         tokens.append(torch.where(usable, step, NOT_FINITE))
         ended |= torch.isin(step, last)

@@ -97,6 +97,15 @@ class PromptedTask(ABC):
     def max_new_tokens(self) -> int:
         """Tokens the model may answer with."""
 
+    @property
+    def min_new_tokens(self) -> int:
+        """Tokens of an answer that can't be its end."""
+        return 0
+
+    def ends(self, model: PreTrainedModel) -> frozenset[int]:
+        """Return the tokens that end an answer."""
+        return end_tokens(model, self.tokenizer)
+
     @abstractmethod
     def samples(self, length: int) -> list[Sample]:
         """Return the prompts of one length, in tokens, prompt and answer together; the same on every call.
@@ -132,10 +141,10 @@ class PromptedTask(ABC):
         return sum(len(sample.ids) + self.max_new_tokens for length in lengths for sample in self.samples(length))
 
     def run(self, model: PreTrainedModel, lengths: Sequence[int], advance: Advance) -> Cell:
-        ends = end_tokens(model, self.tokenizer)
+        ends, least = self.ends(model), self.min_new_tokens
         cell = Cell()
         for length in lengths:
-            records = self.ask(lambda ids, n: greedy(model, ids, n, ends), length, advance)
+            records = self.ask(lambda ids, n: greedy(model, ids, n, ends, least), length, advance)
             failures = [Failure(length, record.item, record.error) for record in records if record.error is not None]
             check_failures(failures, len(records))
             cell.failures += failures

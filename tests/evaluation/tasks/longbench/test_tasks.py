@@ -221,7 +221,7 @@ def test_longbench_e_and_v2_measure_their_splits(build, make_llama, tokenizer, m
     ]:
         task = build(name, tokenizer, num_rows=6)
         generate = oracle(task, length)
-        monkeypatch.setattr(prompted, "greedy", lambda model, ids, n, ends, generate=generate: generate(ids, n))
+        monkeypatch.setattr(prompted, "greedy", lambda model, ids, n, *_, generate=generate: generate(ids, n))
         cell = task.run(model, [length], lambda tokens: None)
         assert [m.metric for m in cell.measurements] == expected
         assert len(cell.records) == 6
