@@ -156,11 +156,11 @@ class EvaluateConfig:
     csv_attention_factor: float | str = "su"
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
-    """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima;
-    ruler for its 13 or one such as ruler_vt, official_ruler for those of an official checkout; longbench for the 21 of
-    v1, or one such as longbench_qasper (longbench_qasper_e of LongBench-E), official_longbench for those with the
-    prompts of an official checkout, longbench2, longbench2_cot; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or
-    any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima,
+    official_nolima; ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as
+    longbench_qasper (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_ruler and
+    official_longbench for those with the prompts of an official checkout; standard for ARC-C, HellaSwag, MMLU and
+    TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -205,6 +205,11 @@ class EvaluateConfig:
     """niah_multi: needles per prompt."""
     nolima_pairs: int | None = None
     """nolima: pairs of needle and question (default: all)."""
+    nolima_checkout: str | None = None
+    """official_nolima: checkout of github.com/adobe-research/NoLiMa with its data; its licence excludes commercial
+    use."""
+    nolima_samples: int = 500
+    """official_nolima: prompts per length, a seeded selection (officially all there are)."""
     ruler_samples: int = 100
     """ruler, official_ruler: samples per task and length (the paper: 500). Tasks of ruler that hide needles in essays
     take the evaluation documents for them."""

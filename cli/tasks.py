@@ -16,6 +16,8 @@ from ..evaluation.tasks.longbench.official import OFFICIAL as OFFICIAL_LONGBENCH
 from ..evaluation.tasks.longbench.registry import DATASETS
 from ..evaluation.tasks.needle import MultiNeedle, SingleNeedle
 from ..evaluation.tasks.nolima import NoLiMa
+from ..evaluation.tasks.nolima_checkout import Checkout as NoLiMaCheckout
+from ..evaluation.tasks.nolima_official import OfficialNoLiMa
 from ..evaluation.tasks.passkey import Passkey, PasskeyHard
 from ..evaluation.tasks.perplexity import Perplexity
 from ..evaluation.tasks.ruler.checkout import Checkout
@@ -144,6 +146,22 @@ def _longbench(name: str) -> Builder:
     return build
 
 
+def _official_nolima(sources: Sources) -> Task:
+    config = sources.config
+    checkout = _nolima_checkout(config)
+    task = OfficialNoLiMa(sources.tokenizer, checkout=checkout, num_samples=config.nolima_samples, **sources.prompted)
+    return cast(Task, task)
+
+
+def _nolima_checkout(config: EvaluateConfig) -> NoLiMaCheckout:
+    if config.nolima_checkout is None:
+        raise ValueError(
+            "nolima_checkout must be a checkout of the official NoLiMa for official_nolima, got none; git clone "
+            "https://github.com/adobe-research/NoLiMa and give --nolima-checkout, or choose the task nolima"
+        )
+    return NoLiMaCheckout(config.nolima_checkout)
+
+
 def _lm_eval(name: str) -> Builder:
     def build(sources: Sources) -> Task:
         try:
@@ -170,6 +188,7 @@ TASKS: Mapping[str, Builder] = {
     "niah": lambda sources: SingleNeedle(**_needle(sources)),
     "niah_multi": lambda sources: MultiNeedle(**_needle(sources), needles=sources.config.needle_count),
     "nolima": lambda sources: NoLiMa(**_needle(sources), pairs=sources.config.nolima_pairs),
+    "official_nolima": _official_nolima,
     **{name: _ruler(name) for name in RULER},
     **{name: _official_ruler(name) for name in OFFICIAL},
     **{name: _longbench(name) for name in LONGBENCH},
@@ -211,6 +230,8 @@ def check_data(config: EvaluateConfig) -> None:
         Checkout(str(config.ruler_checkout))
     if any(name in OFFICIAL_LONGBENCH for name in task_names(config)):
         longbench_checkout(config.longbench_checkout)
+    if "official_nolima" in task_names(config):
+        _nolima_checkout(config)
 
 
 def task_names(config: EvaluateConfig) -> list[str]:

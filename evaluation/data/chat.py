@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from .tokenized import leading_special_tokens
@@ -81,15 +82,16 @@ class Frame:
         return {"before": self.before, "after": self.after, "strips": self.strips} if self.is_chat else "none"
 
 
-def frame(tokenizer: PreTrainedTokenizerBase, chat: bool) -> Frame:
+def frame(tokenizer: PreTrainedTokenizerBase, chat: bool, system: str = "") -> Frame:
     """Return what stands around the prompts of a tokenizer.
 
     Args:
         tokenizer: tokenizer of the model.
         chat: whether prompts are messages in its chat template.
+        system: system prompt before them in the chat template; empty: the template's own, if it has one.
 
     Raises:
-        ValueError: there is no chat template, or it doesn't show the message as it is.
+        ValueError: there is no chat template, it fails, or it doesn't show the message as it is.
     """
     if not chat:
         return Frame(tokenizer)
@@ -99,9 +101,14 @@ def frame(tokenizer: PreTrainedTokenizerBase, chat: bool) -> Frame:
             "model whose tokenizer has a chat_template"
         )
     spaced = f" {PLACEHOLDER} "
-    shown = _rendered(tokenizer, spaced)
-    strips = spaced not in shown
-    before, found, after = _rendered(tokenizer, PLACEHOLDER).partition(PLACEHOLDER)
+    try:
+        strips = spaced not in _rendered(tokenizer, spaced, system)
+        before, found, after = _rendered(tokenizer, PLACEHOLDER, system).partition(PLACEHOLDER)
+    except TemplateError as error:
+        raise ValueError(
+            f"chat template must take {'a system prompt and ' if system else ''}a user's message, got {error}; leave "
+            "--chat-template out"
+        ) from error
     if not found or PLACEHOLDER in after or not (before or after):
         raise ValueError(
             "chat template must show the user's message once and as it is, got one that doesn't; leave "
@@ -110,9 +117,10 @@ def frame(tokenizer: PreTrainedTokenizerBase, chat: bool) -> Frame:
     return Frame(tokenizer, before, after, strips)
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, message: str) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, message: str, system: str) -> str:
     """Return a conversation of one message up to where the answer begins."""
-    conversation = [{"role": "user", "content": message}]
+    conversation = [{"role": "system", "content": system}] if system else []
+    conversation.append({"role": "user", "content": message})
     return str(
         tokenizer.apply_chat_template(
             conversation,

@@ -22,6 +22,7 @@ TASKS = {
     "niah": "Needle in a haystack",
     "niah_multi": "Several needles in a haystack",
     "nolima": "NoLiMa-style needles",
+    "official_nolima": "Official NoLiMa",
     "longbench2": "LongBench v2",
     "longbench2_cot": "LongBench v2 with chain of thought",
     **SUITES,
