@@ -157,9 +157,9 @@ class EvaluateConfig:
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima,
-    official_nolima; ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as
-    longbench_qasper (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_ruler and
-    official_longbench for those with the prompts of an official checkout; standard for ARC-C, HellaSwag, MMLU and
+    ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
+    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_nolima, official_ruler
+    and official_longbench for those with the prompts of an official checkout; standard for ARC-C, HellaSwag, MMLU and
     TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
@@ -194,6 +194,10 @@ class EvaluateConfig:
     """passkey_hard: keys per prompt, of which one is asked for."""
     passkey_told_by: Literal["name", "ordinal"] = "name"
     """passkey_hard: what tells the keys apart."""
+    longrope_checkout: str | None = None
+    """official_passkey: checkout of github.com/microsoft/LongRoPE."""
+    passkey_samples: int = 10
+    """official_passkey: prompts per length."""
     needle_haystack: Literal["auto", "filler", "documents"] = "auto"
     """niah, nolima: what needles are hidden in, the evaluation documents, or the pass key's filler sentences (auto:
     documents, or filler where --tokenized names none)."""

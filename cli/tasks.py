@@ -19,6 +19,8 @@ from ..evaluation.tasks.nolima import NoLiMa
 from ..evaluation.tasks.nolima_checkout import Checkout as NoLiMaCheckout
 from ..evaluation.tasks.nolima_official import OfficialNoLiMa
 from ..evaluation.tasks.passkey import Passkey, PasskeyHard
+from ..evaluation.tasks.passkey_official import Checkout as LongRoPECheckout
+from ..evaluation.tasks.passkey_official import OfficialPasskey
 from ..evaluation.tasks.perplexity import Perplexity
 from ..evaluation.tasks.ruler.checkout import Checkout
 from ..evaluation.tasks.ruler.official import OFFICIAL, OfficialRuler
@@ -146,6 +148,20 @@ def _longbench(name: str) -> Builder:
     return build
 
 
+def _official_passkey(sources: Sources) -> Task:
+    checkout, samples = _longrope_checkout(sources.config), sources.config.passkey_samples
+    return cast(Task, OfficialPasskey(sources.tokenizer, checkout=checkout, num_samples=samples, **sources.prompted))
+
+
+def _longrope_checkout(config: EvaluateConfig) -> LongRoPECheckout:
+    if config.longrope_checkout is None:
+        raise ValueError(
+            "longrope_checkout must be a checkout of the official LongRoPE for official_passkey, got none; git clone "
+            "https://github.com/microsoft/LongRoPE and give --longrope-checkout, or choose the task passkey"
+        )
+    return LongRoPECheckout(config.longrope_checkout)
+
+
 def _official_nolima(sources: Sources) -> Task:
     config = sources.config
     checkout = _nolima_checkout(config)
@@ -189,6 +205,7 @@ TASKS: Mapping[str, Builder] = {
     "niah_multi": lambda sources: MultiNeedle(**_needle(sources), needles=sources.config.needle_count),
     "nolima": lambda sources: NoLiMa(**_needle(sources), pairs=sources.config.nolima_pairs),
     "official_nolima": _official_nolima,
+    "official_passkey": _official_passkey,
     **{name: _ruler(name) for name in RULER},
     **{name: _official_ruler(name) for name in OFFICIAL},
     **{name: _longbench(name) for name in LONGBENCH},
@@ -232,6 +249,8 @@ def check_data(config: EvaluateConfig) -> None:
         longbench_checkout(config.longbench_checkout)
     if "official_nolima" in task_names(config):
         _nolima_checkout(config)
+    if "official_passkey" in task_names(config):
+        _longrope_checkout(config)
 
 
 def task_names(config: EvaluateConfig) -> list[str]:

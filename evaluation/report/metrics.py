@@ -18,6 +18,7 @@ TASKS = {
     "perplexity_sliding": "Sliding-window perplexity",
     "longppl": "LongPPL",
     "passkey": "Pass key retrieval",
+    "official_passkey": "Official pass key retrieval",
     "passkey_hard": "Hard pass key retrieval",
     "niah": "Needle in a haystack",
     "niah_multi": "Several needles in a haystack",
