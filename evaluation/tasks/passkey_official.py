@@ -8,10 +8,12 @@ import ast
 import hashlib
 import random
 import re
+import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -41,19 +43,21 @@ class Checkout:
                 "one: git clone https://github.com/microsoft/LongRoPE"
             )
         tree = ast.parse(self.script.read_text(encoding="utf-8"))
-        found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in (MAKER, SIZER)]
-        if {node.name for node in found} != {MAKER, SIZER}:
+        found = {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+        if not {MAKER, SIZER} <= found.keys():
             raise ValueError(
-                f"{self.script} must have the functions {MAKER} and {SIZER}, got {[node.name for node in found]}; take "
-                "an earlier commit of it"
+                f"{self.script} must have the functions {MAKER} and {SIZER}, got {', '.join(found)}; take an earlier "
+                "commit of it"
             )
-        self._code = compile(ast.Module([*found], []), str(self.script), "exec")
+        self._functions = f"{found[MAKER]}\n\n\n{found[SIZER]}\n"
 
     def prompts(self, length: int, count: int) -> list[tuple[str, str]]:
         """Return prompts for a length in tokens, which the script takes for 3.65 letters each, with their keys."""
         rng = random.Random(SEED)
-        functions: dict[str, Any] = {"random": SimpleNamespace(randint=rng.randint)}
-        exec(self._code, functions)
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "functions.py"
+            file.write_text(self._functions, encoding="utf-8")
+            functions = runpy.run_path(str(file), {"random": SimpleNamespace(randint=rng.randint)})
         make: Callable[[int], tuple[str, int]] = functions[MAKER]
         return [(prompt, str(key)) for prompt, key in (make(functions[SIZER](length)) for _ in range(count))]
 
