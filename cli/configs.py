@@ -156,10 +156,11 @@ class EvaluateConfig:
     csv_attention_factor: float | str = "su"
     """Attention factor of factors from a CSV, which holds none: su, yarn, or a number."""
     tasks: tuple[str, ...] = ("perplexity", "passkey")
-    """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima;
-    ruler for its 13 or one such as ruler_vt, official_ruler for those of an official checkout; longbench for the 21 of
-    v1, or one such as longbench_qasper (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; standard for
-    ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima,
+    ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
+    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_nolima, official_ruler
+    and official_longbench for those with the prompts of an official checkout; standard for ARC-C, HellaSwag, MMLU and
+    TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -178,6 +179,9 @@ class EvaluateConfig:
     longppl_evaluator: str | None = None
     """longppl: model that finds the key tokens, reading whole documents (default: the evaluated model without factors,
     inside its own window, which favours no method; never give a model that is extended like a compared method)."""
+    chat_template: bool = False
+    """Put prompts into the tokenizer's chat template, for instruct models: all tasks but perplexities and lm_eval, and
+    but for the datasets of longbench that officially get none. The stem of an answer follows the generation prompt."""
     passkey_style: Literal["landmark", "comment"] = "landmark"
     """passkey, niah, nolima: wording, the paper's sentences, or Python comments for models of code."""
     passkey_haystack: Literal["filler", "documents"] = "filler"
@@ -190,6 +194,10 @@ class EvaluateConfig:
     """passkey_hard: keys per prompt, of which one is asked for."""
     passkey_told_by: Literal["name", "ordinal"] = "name"
     """passkey_hard: what tells the keys apart."""
+    longrope_checkout: str | None = None
+    """official_passkey: checkout of github.com/microsoft/LongRoPE."""
+    passkey_samples: int = 10
+    """official_passkey: prompts per length."""
     needle_haystack: Literal["auto", "filler", "documents"] = "auto"
     """niah, nolima: what needles are hidden in, the evaluation documents, or the pass key's filler sentences (auto:
     documents, or filler where --tokenized names none)."""
@@ -201,6 +209,11 @@ class EvaluateConfig:
     """niah_multi: needles per prompt."""
     nolima_pairs: int | None = None
     """nolima: pairs of needle and question (default: all)."""
+    nolima_checkout: str | None = None
+    """official_nolima: checkout of github.com/adobe-research/NoLiMa with its data; its licence excludes commercial
+    use."""
+    nolima_samples: int = 500
+    """official_nolima: prompts per length, a seeded selection (officially all there are)."""
     ruler_samples: int = 100
     """ruler, official_ruler: samples per task and length (the paper: 500). Tasks of ruler that hide needles in essays
     take the evaluation documents for them."""
@@ -214,6 +227,8 @@ class EvaluateConfig:
     """ruler_qa_2: HotpotQA JSON file."""
     longbench_source: str | None = None
     """longbench: folder or file in the official format, or a hub id (default: the official one)."""
+    longbench_checkout: str | None = None
+    """official_longbench: checkout of github.com/THUDM/LongBench; its prompts and lengths are taken."""
     longbench_samples: int | None = None
     """longbench: rows per dataset, a seeded selection (default: all)."""
     lm_eval_samples: int | None = None

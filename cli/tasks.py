@@ -7,14 +7,20 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..evaluation.data.chat import frame
 from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
 from ..evaluation.tasks.base import Task
 from ..evaluation.tasks.longbench.build import TASKS as LONGBENCH
-from ..evaluation.tasks.longbench.build import build_longbench
+from ..evaluation.tasks.longbench.build import build_longbench, longbench_checkout
+from ..evaluation.tasks.longbench.official import OFFICIAL as OFFICIAL_LONGBENCH
 from ..evaluation.tasks.longbench.registry import DATASETS
 from ..evaluation.tasks.needle import MultiNeedle, SingleNeedle
 from ..evaluation.tasks.nolima import NoLiMa
+from ..evaluation.tasks.nolima_checkout import Checkout as NoLiMaCheckout
+from ..evaluation.tasks.nolima_official import OfficialNoLiMa
 from ..evaluation.tasks.passkey import Passkey, PasskeyHard
+from ..evaluation.tasks.passkey_official import Checkout as LongRoPECheckout
+from ..evaluation.tasks.passkey_official import OfficialPasskey
 from ..evaluation.tasks.perplexity import Perplexity
 from ..evaluation.tasks.ruler.checkout import Checkout
 from ..evaluation.tasks.ruler.official import OFFICIAL, OfficialRuler
@@ -56,13 +62,18 @@ class Sources:
         """Options of every task."""
         return {"batch_size": self.config.batch_size, "seed": self.config.seed}
 
+    @property
+    def prompted(self) -> dict[str, Any]:
+        """Options of every task that puts prompts to the model, except lm-eval's."""
+        return {**self.common, "chat": self.config.chat_template}
+
 
 Builder = Callable[[Sources], Task]
 
 
 def _haystack(sources: Sources, where: str) -> dict[str, Any]:
     data = None if where == "filler" or (where == "auto" and sources.data is None) else sources.documents
-    return {"tokenizer": sources.tokenizer, "data": data, "style": sources.config.passkey_style, **sources.common}
+    return {"tokenizer": sources.tokenizer, "data": data, "style": sources.config.passkey_style, **sources.prompted}
 
 
 def _passkey(sources: Sources) -> dict[str, Any]:
@@ -104,7 +115,7 @@ def _ruler(name: str) -> Builder:
             samples=config.ruler_samples,
             essays=sources.data,
             qa_file=None if file is None else Path(file),
-            **sources.common,
+            **sources.prompted,
         )
 
     return build
@@ -120,7 +131,7 @@ def _official_ruler(name: str) -> Builder:
             task=OFFICIAL[name],
             folder=Path(config.output_dir) / "official_ruler",
             num_samples=config.ruler_samples,
-            **sources.common,
+            **sources.prompted,
         )
         return cast(Task, task)
 
@@ -131,10 +142,40 @@ def _longbench(name: str) -> Builder:
     def build(sources: Sources) -> Task:
         config = sources.config
         source, samples = config.longbench_source, config.longbench_samples
-        task = build_longbench(name, sources.tokenizer, source=source, samples=samples, **sources.common)
-        return cast(Task, task)
+        options = {"source": source, "samples": samples, "checkout": config.longbench_checkout}
+        return cast(Task, build_longbench(name, sources.tokenizer, **options, **sources.prompted))
 
     return build
+
+
+def _official_passkey(sources: Sources) -> Task:
+    checkout, samples = _longrope_checkout(sources.config), sources.config.passkey_samples
+    return cast(Task, OfficialPasskey(sources.tokenizer, checkout=checkout, num_samples=samples, **sources.prompted))
+
+
+def _longrope_checkout(config: EvaluateConfig) -> LongRoPECheckout:
+    if config.longrope_checkout is None:
+        raise ValueError(
+            "longrope_checkout must be a checkout of the official LongRoPE for official_passkey, got none; git clone "
+            "https://github.com/microsoft/LongRoPE and give --longrope-checkout, or choose the task passkey"
+        )
+    return LongRoPECheckout(config.longrope_checkout)
+
+
+def _official_nolima(sources: Sources) -> Task:
+    config = sources.config
+    checkout = _nolima_checkout(config)
+    task = OfficialNoLiMa(sources.tokenizer, checkout=checkout, num_samples=config.nolima_samples, **sources.prompted)
+    return cast(Task, task)
+
+
+def _nolima_checkout(config: EvaluateConfig) -> NoLiMaCheckout:
+    if config.nolima_checkout is None:
+        raise ValueError(
+            "nolima_checkout must be a checkout of the official NoLiMa for official_nolima, got none; git clone "
+            "https://github.com/adobe-research/NoLiMa and give --nolima-checkout, or choose the task nolima"
+        )
+    return NoLiMaCheckout(config.nolima_checkout)
 
 
 def _lm_eval(name: str) -> Builder:
@@ -163,6 +204,8 @@ TASKS: Mapping[str, Builder] = {
     "niah": lambda sources: SingleNeedle(**_needle(sources)),
     "niah_multi": lambda sources: MultiNeedle(**_needle(sources), needles=sources.config.needle_count),
     "nolima": lambda sources: NoLiMa(**_needle(sources), pairs=sources.config.nolima_pairs),
+    "official_nolima": _official_nolima,
+    "official_passkey": _official_passkey,
     **{name: _ruler(name) for name in RULER},
     **{name: _official_ruler(name) for name in OFFICIAL},
     **{name: _longbench(name) for name in LONGBENCH},
@@ -172,6 +215,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "ruler": tuple(RULER),
     "official_ruler": tuple(OFFICIAL),
     "longbench": tuple(f"longbench_{name}" for name in DATASETS),
+    "official_longbench": tuple(f"official_longbench_{name}" for name in DATASETS),
     "standard": tuple(f"{LM_EVAL}{name}" for name in STANDARD),
 }
 """Names that stand for several tasks."""
@@ -186,7 +230,7 @@ def needs_documents(name: str, config: EvaluateConfig) -> bool:
 
 
 def check_data(config: EvaluateConfig) -> None:
-    """Raise ValueError if a task needs documents or the official RULER, and none are given."""
+    """Raise ValueError if a task needs documents or an official checkout, and none are given."""
     needing = [name for name in task_names(config) if needs_documents(name, config)]
     if needing and config.tokenized is None:
         raise ValueError(
@@ -201,6 +245,12 @@ def check_data(config: EvaluateConfig) -> None:
         )
     if official:
         Checkout(str(config.ruler_checkout))
+    if any(name in OFFICIAL_LONGBENCH for name in task_names(config)):
+        longbench_checkout(config.longbench_checkout)
+    if "official_nolima" in task_names(config):
+        _nolima_checkout(config)
+    if "official_passkey" in task_names(config):
+        _longrope_checkout(config)
 
 
 def task_names(config: EvaluateConfig) -> list[str]:
@@ -235,7 +285,9 @@ def build_tasks(sources: Sources) -> list[Task]:
     """Return the tasks of an evaluation.
 
     Raises:
-        ValueError: the data or a package of a task is missing, or an option is out of range.
+        ValueError: the data or a package of a task is missing, an option is out of range, or a chat template is asked
+            for and the tokenizer has none.
     """
+    frame(sources.tokenizer, sources.config.chat_template)
     names = task_names(sources.config)
     return [(TASKS.get(name) or _lm_eval(name.removeprefix(LM_EVAL)))(sources) for name in names]

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from .chat import Frame
 from .prompts import FILLER, STYLES
-from .tokenized import TokenizedDocuments, leading_special_tokens
+from .tokenized import TokenizedDocuments
 
 BREAK_SEARCH = 256
 """Tokens within which a line or sentence break is looked for."""
@@ -36,6 +37,7 @@ class Haystack:
         style: str = "landmark",
         data: TokenizedDocuments | None = None,
         sentences: bool = False,
+        frame: Frame | None = None,
     ) -> None:
         """Encode the pieces that all prompts share.
 
@@ -44,6 +46,7 @@ class Haystack:
             style: `landmark` or `comment`.
             data: documents to hide needles in; None: the pass key's filler sentences.
             sentences: whether a needle may also stand between two sentences of a document's line.
+            frame: what stands around a prompt; None: the tokenizer's leading special tokens.
 
         Raises:
             ValueError: the style is unknown.
@@ -51,29 +54,37 @@ class Haystack:
         if style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
         self.tokenizer, self.style, self.sentences = tokenizer, STYLES[style], sentences
+        self.frame = frame or Frame(tokenizer)
         self.filler = self._encode(self.style.separator + FILLER)
-        self.opening = leading_special_tokens(tokenizer) + self._encode(self.style.header)
+        self.opening = self.frame.opening + self._encode(self.style.header)
         special = tokenizer.all_special_ids
         self.documents = None if data is None else [d.ids[~np.isin(d.ids, special)] for d in data.documents]
 
     def prompt(
-        self, needles: Sequence[Hidden], question: str, length: int, answer_tokens: int, rng: random.Random
+        self,
+        needles: Sequence[Hidden],
+        question: str,
+        length: int,
+        answer_tokens: int,
+        rng: random.Random,
+        stem: str = "",
     ) -> NDArray[np.int64]:
-        """Return a prompt of exactly `length - answer_tokens` tokens: opening, haystack with needles, question.
+        """Return a prompt of exactly `length - answer_tokens` tokens: opening, haystack with needles, question, stem.
 
         Args:
             needles: what to hide, in any order.
-            question: what is asked at the end, with the stem of its answer.
+            question: what is asked at the end.
             length: tokens of prompt and answer together.
             answer_tokens: tokens left free for the answer.
             rng: chooses the piece of the documents.
+            stem: how the answer begins.
 
         Raises:
             ValueError: the length has no room for the question, or the documents are too short.
         """
         in_order = sorted(needles, key=lambda needle: needle.depth)
         hidden = [self._encode(self.style.separator + needle.statement + self.style.after) for needle in in_order]
-        asked = self._encode(self.style.separator + question)
+        asked = self.frame.ending(self.style.separator + question, stem)
         room = length - answer_tokens - len(self.opening) - sum(map(len, hidden)) - len(asked)
         if room < 1:
             raise ValueError(

@@ -13,11 +13,13 @@ FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. Th
 
 @dataclass(frozen=True)
 class Needle:
-    """A fact hidden in a long text; `question` ends where the model has to continue with `answer`."""
+    """A fact hidden in a long text; `question` and `stem` end where the model has to continue with `answer`."""
 
     statement: str
     question: str
     answer: str
+    stem: str = ""
+    """How the answer begins, with the space before it; in a chat template it follows the generation prompt."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,22 @@ class PromptStyle:
     def passkey(self, key: str) -> Needle:
         """The pass key of LongRoPE A.1."""
         statement = f"The pass key is {key}. Remember it. {key} is the pass key."
-        return self._needle(statement, "What is the pass key? The pass key is", key)
+        return self.needle(statement, "What is the pass key?", "The pass key is", key)
 
     def named_passkey(self, name: str, key: str) -> Needle:
         """One of several pass keys, told apart by a name."""
         statement = f"The pass key of {name} is {key}. Remember it."
-        return self._needle(statement, f"What is the pass key of {name}? The pass key of {name} is", key)
+        return self.needle(statement, f"What is the pass key of {name}?", f"The pass key of {name} is", key)
 
     def key_value(self, key: str, value: str) -> Needle:
         """RULER's and LongRoPE2's special magic number."""
         asked = f"special magic number for {key} mentioned in the provided text"
         statement = f"One of the special magic numbers for {key} is: {value}."
-        return self._needle(statement, f"What is the {asked}? The {asked} is", value)
+        return self.needle(statement, f"What is the {asked}?", f"The {asked} is", value)
 
-    def _needle(self, statement: str, question: str, answer: str) -> Needle:
-        return Needle(self.line.format(statement), self.line.format(question), answer)
+    def needle(self, statement: str, question: str, stem: str, answer: str) -> Needle:
+        """Return a needle in this style."""
+        return Needle(self.line.format(statement), self.line.format(question), answer, f" {stem}")
 
 
 LANDMARK = PromptStyle(

@@ -111,7 +111,7 @@ def needle_window(
     ]
     haystack = Haystack(tokenizer, options.style, piece, sentences=options.style == "landmark")
     separator = haystack.style.separator
-    questions = separator.join(f"{needle.question} {needle.answer}" for needle in asked)
+    questions = separator.join(f"{needle.question}{needle.stem} {needle.answer}" for needle in asked)
     ids = haystack.prompt(hidden, questions, length, 0, rng)
     tail = tokenizer.encode(separator + questions, add_special_tokens=False)
     digits = [any(c in string.digits for c in str(tokenizer.decode([token]))) for token in tail]  # none in a question

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...rope import RescaleFactors
 from . import sections, tables
+from .answers import loading, short_context
 from .document import Part, Report, Section
 from .metrics import headlines, suites
 from .numbers import SearchCurve
@@ -80,7 +81,7 @@ def evaluation_part(evaluation: Evaluation, suffix: str = "") -> tuple[Part, lis
     metrics = {main_task: main_metric} | metrics
     rankings = [rank(chosen.rows, chosen.records, task, metric, sections.SEED) for task, metric in metrics.items()]
     rankings = [ranking for ranking in rankings if ranking.standings]
-    findings = _findings(rankings)
+    findings = [*_answers(chosen, rankings[0], longest), *_findings(rankings)]
     if len(shown) < len(every):
         findings.append(sections.sweep_note(every, shown, main_task, longest))
     varied = sections.sensitivity_section(evaluation.rows, main_task, main_metric, longest)
@@ -120,6 +121,15 @@ def _sections(
         found.insert(1, sections.rank_section(rankings, methods))
     factors = {name: one for name, one in _factors(chosen).items() if name in methods}
     return [*found, sections.lambda_section(factors) if factors else None, sections.correlation_section(rows, metrics)]
+
+
+def _answers(chosen: Evaluation, ranking: Ranking, longest: int) -> list[str]:
+    """Return what the best method at the longest length costs at short context, and how it is loaded."""
+    best, config = ranking.standings[longest][0].row.method, chosen.provenances[0].get("config", {})
+    return [
+        short_context(ranking, best, _original_length(chosen)),
+        loading(best, chosen.factors.get(best), config),
+    ]
 
 
 def _findings(rankings: Sequence[Ranking]) -> list[str]:

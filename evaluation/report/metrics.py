@@ -6,17 +6,24 @@ from ..comparison.results import ResultRow
 
 LOWER_IS_BETTER = frozenset({"token_weighted", "document_weighted", "window_weighted", "longppl"})
 """Beside everything with `perplexity` in its name; of all other metrics, shares from 0 to 1, more is better."""
-SUITES = {"ruler": "RULER", "official_ruler": "Official RULER", "longbench": "LongBench"}
+SUITES = {
+    "ruler": "RULER",
+    "official_ruler": "Official RULER",
+    "longbench": "LongBench",
+    "official_longbench": "Official LongBench",
+}
 """Tasks `NAME_x` that are reported together, with the rows of a task `NAME` for their averages."""
 TASKS = {
     "perplexity": "Perplexity",
     "perplexity_sliding": "Sliding-window perplexity",
     "longppl": "LongPPL",
     "passkey": "Pass key retrieval",
+    "official_passkey": "Official pass key retrieval",
     "passkey_hard": "Hard pass key retrieval",
     "niah": "Needle in a haystack",
     "niah_multi": "Several needles in a haystack",
     "nolima": "NoLiMa-style needles",
+    "official_nolima": "Official NoLiMa",
     "longbench2": "LongBench v2",
     "longbench2_cot": "LongBench v2 with chain of thought",
     **SUITES,

@@ -23,6 +23,7 @@ def greedy(
     ids: torch.Tensor,
     num_tokens: int,
     ends: Collection[int] = (),
+    min_tokens: int = 0,
     prefill_chunk: int | None = None,
     offload: bool | None = None,
 ) -> torch.Tensor:
@@ -36,6 +37,7 @@ def greedy(
         ids: prompts of equal length, shape (B, T).
         num_tokens: N, new tokens per prompt.
         ends: tokens that end an answer; what follows one in its row is that token again.
+        min_tokens: new tokens, the first of each row, that are none of `ends`.
         prefill_chunk: tokens of the prompts that go through the model at once, per row; None: a number that suits.
         offload: keep keys and values on the CPU; None: where the device has no room for those of one prompt.
 
@@ -52,22 +54,24 @@ def greedy(
         with without_masks(), in_chunks(model, rows):
             for part in before:
                 cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values
-            return _continue(model, step, cache, num_tokens, ends)
+            return _continue(model, step, cache, num_tokens, ends, min_tokens)
 
     return in_fitting_chunks(model, answer) if len(ids) == 1 else answer(fitting_rows(model))
 
 
 def _continue(
-    model: PreTrainedModel, step: torch.Tensor, cache: Any, num_tokens: int, ends: Collection[int]
+    model: PreTrainedModel, step: torch.Tensor, cache: Any, num_tokens: int, ends: Collection[int], min_tokens: int
 ) -> torch.Tensor:
     """Return the continuation of prompts whose last piece is `step`, and all before it in a cache."""
     tokens: list[torch.Tensor] = []
     last = torch.tensor(sorted(ends), device=step.device, dtype=step.dtype)
     ended = torch.zeros(len(step), 1, dtype=torch.bool, device=step.device)
-    for _ in range(num_tokens):
+    for place in range(num_tokens):
         output = model(input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits, cache = output.logits[:, -1], output.past_key_values
         usable = logits.isfinite().all(dim=-1, keepdim=True) | ended  # what follows the end of an answer counts not
+        if place < min_tokens:
+            logits = logits.index_fill(1, last, -torch.inf)
         step = torch.where(ended, step[:, -1:], logits.argmax(dim=-1, keepdim=True))
         tokens.append(torch.where(usable, step, NOT_FINITE))
         ended |= torch.isin(step, last)

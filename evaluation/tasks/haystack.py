@@ -41,9 +41,10 @@ class HaystackTask(PromptedTask):
         """Return the builder of the task's prompts.
 
         Raises:
-            ValueError: the style is unknown.
+            ValueError: the style is unknown, or the chat template can't be used.
         """
-        return Haystack(self.tokenizer, self.style, self.data, self.sentences and self.style == "landmark")
+        sentences = self.sentences and self.style == "landmark"
+        return Haystack(self.tokenizer, self.style, self.data, sentences, self.frame)
 
     def grid(self) -> list[float]:
         """Return the depths."""
@@ -67,5 +68,5 @@ class HaystackTask(PromptedTask):
             "depths": self.depths,
             "trials": self.trials,
             "scoring": self.scoring(),
-            "template": "none",
+            "template": self.frame.describe(),
         }

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedModel
 
 from ..data.haystack import Haystack, Hidden
-from ..data.prompts import Needle, PromptStyle, key_names
+from ..data.prompts import Needle, key_names
 from ..data.seeding import seeded
 from .haystack import HaystackTask
 from .longbench.metrics import rouge_l
@@ -47,7 +47,7 @@ class SingleNeedle(HaystackTask):
         rng = random.Random(seeded(self.name, self.seed, length, depth, trial))
         needle = self.needle or haystack.style.key_value(key_names(rng, 1)[0], magic_numbers(rng, 1)[0])
         hidden = [Hidden(depth, needle.statement)]
-        ids = haystack.prompt(hidden, needle.question, length, self.max_new_tokens, rng)
+        ids = haystack.prompt(hidden, needle.question, length, self.max_new_tokens, rng, needle.stem)
         return Sample(f"depth {depth} trial {trial}", ids, (needle.answer,), {"depth": depth, "trial": trial})
 
     def score(self, predicted: str, sample: Sample) -> Mapping[str, float]:
@@ -91,7 +91,9 @@ class MultiNeedle(HaystackTask):
         statements = [haystack.style.key_value(key, value).statement for value in values]
         places = needle_depths(depth, self.needles)
         hidden = [Hidden(place, statement) for place, statement in zip(places, statements, strict=True)]
-        ids = haystack.prompt(hidden, all_values_question(haystack.style, key), length, self.max_new_tokens, rng)
+        asked = f"special magic numbers for {key} mentioned in the provided text"
+        question, stem = haystack.style.line.format(f"What are all the {asked}?"), f" The {asked} are"
+        ids = haystack.prompt(hidden, question, length, self.max_new_tokens, rng, stem)
         labels = {"depth": depth, "trial": trial, "needle_depths": places}
         return Sample(f"depth {depth} trial {trial}", ids, tuple(values), labels)
 
@@ -109,12 +111,6 @@ class MultiNeedle(HaystackTask):
 def needle_depths(depth: float, count: int) -> list[float]:
     """Return the depths of `count` needles of which the first is at `depth`: the others follow every (1 - D) / n."""
     return [round(depth + number * (1 - depth) / count, 6) for number in range(count)]
-
-
-def all_values_question(style: PromptStyle, key: str) -> str:
-    """Return the question for all values of one key."""
-    asked = f"special magic numbers for {key} mentioned in the provided text"
-    return style.line.format(f"What are all the {asked}? The {asked} are")
 
 
 def magic_numbers(rng: random.Random, count: int) -> list[str]:

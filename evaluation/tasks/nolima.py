@@ -228,10 +228,10 @@ class NoLiMa(HaystackTask):
     def _ask(self, pair: Pair, haystack: Haystack, length: int, depth: float, trial: int) -> Sample:
         seed = seeded(self.name, self.seed, length, pair.name, depth, trial)
         line = haystack.style.line.format
-        question = line(f"Who {pair.predicate}? The person who {pair.predicate} is")
+        question, stem = line(f"Who {pair.predicate}?"), f" The person who {pair.predicate} is"
         for name in random.Random(seed).sample(NAMES, len(NAMES)):
             hidden = [Hidden(depth, line(pair.statement.format(name=name)))]
-            ids = haystack.prompt(hidden, question, length, ANSWER_TOKENS, random.Random(seed + 1))
+            ids = haystack.prompt(hidden, question, length, ANSWER_TOKENS, random.Random(seed + 1), stem)
             if len(re.findall(rf"\b{name}\b", str(self.tokenizer.decode(ids)))) == 1:
                 labels = {"depth": depth, "trial": trial, "pair": pair.name}
                 return Sample(f"{pair.name} depth {depth} trial {trial}", ids, (name,), labels)

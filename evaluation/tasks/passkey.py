@@ -37,7 +37,8 @@ class Passkey(HaystackTask):
         digest = hashlib.sha256(repr((self.seed, length, depth, trial)).encode()).digest()
         rng = random.Random(int.from_bytes(digest[:8], "big"))
         needle = haystack.style.passkey(str(rng.randrange(10_000, 100_000)))
-        ids = haystack.prompt([Hidden(depth, needle.statement)], needle.question, length, ANSWER_TOKENS, rng)
+        hidden = [Hidden(depth, needle.statement)]
+        ids = haystack.prompt(hidden, needle.question, length, ANSWER_TOKENS, rng, needle.stem)
         return Sample(f"depth {depth} trial {trial}", ids, (needle.answer,), {"depth": depth, "trial": trial})
 
     def score(self, predicted: str, sample: Sample) -> Mapping[str, float]:
@@ -69,7 +70,7 @@ class PasskeyHard(Passkey):
         needles = [word(haystack.style, name, key) for name, key in zip(names, digits, strict=True)]
         asked = places.index(depth)
         hidden = [Hidden(place, needle.statement) for place, needle in zip(places, needles, strict=True)]
-        ids = haystack.prompt(hidden, needles[asked].question, length, ANSWER_TOKENS, rng)
+        ids = haystack.prompt(hidden, needles[asked].question, length, ANSWER_TOKENS, rng, needles[asked].stem)
         labels = {"depth": depth, "trial": trial, "asked": names[asked], "keys": digits}
         return Sample(f"depth {depth} trial {trial}", ids, (needles[asked].answer,), labels)
 
@@ -80,8 +81,7 @@ class PasskeyHard(Passkey):
 def ordinal_passkey(style: PromptStyle, ordinal: str, key: str) -> Needle:
     """Return one of several pass keys, told apart by its place among them, as in YaRN's hard pass key."""
     statement = f"The {ordinal} pass key is {key}. Remember it. {key} is the {ordinal} pass key."
-    question = f"What is the {ordinal} pass key? The {ordinal} pass key is"
-    return Needle(style.line.format(statement), style.line.format(question), key)
+    return style.needle(statement, f"What is the {ordinal} pass key?", f"The {ordinal} pass key is", key)
 
 
 def is_correct(predicted: str, expected: str) -> bool:

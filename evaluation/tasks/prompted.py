@@ -6,7 +6,8 @@ A task makes samples and scores answers; how the model is asked, batched and rec
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.chat import Frame, frame
 from ..data.tokenized import tokenizer_fingerprint
 from ..scoring.batching import Batcher
 from ..scoring.estimates import mean_score
@@ -78,11 +80,31 @@ class PromptedTask(ABC):
     """Prompts per forward; prompts of different lengths never share one, so that none is padded."""
     seed: int = 0
     """Seed of the samples and of the bootstrap."""
+    chat: bool = field(default=False, kw_only=True)
+    """Whether prompts are messages in the tokenizer's chat template; the stem of an answer follows them."""
+
+    @cached_property
+    def frame(self) -> Frame:
+        """What stands around every prompt.
+
+        Raises:
+            ValueError: a chat template is asked for, and there is none that can be used.
+        """
+        return frame(self.tokenizer, self.chat)
 
     @property
     @abstractmethod
     def max_new_tokens(self) -> int:
         """Tokens the model may answer with."""
+
+    @property
+    def min_new_tokens(self) -> int:
+        """Tokens of an answer that can't be its end."""
+        return 0
+
+    def ends(self, model: PreTrainedModel) -> frozenset[int]:
+        """Return the tokens that end an answer."""
+        return end_tokens(model, self.tokenizer)
 
     @abstractmethod
     def samples(self, length: int) -> list[Sample]:
@@ -119,10 +141,10 @@ class PromptedTask(ABC):
         return sum(len(sample.ids) + self.max_new_tokens for length in lengths for sample in self.samples(length))
 
     def run(self, model: PreTrainedModel, lengths: Sequence[int], advance: Advance) -> Cell:
-        ends = end_tokens(model, self.tokenizer)
+        ends, least = self.ends(model), self.min_new_tokens
         cell = Cell()
         for length in lengths:
-            records = self.ask(lambda ids, n: greedy(model, ids, n, ends), length, advance)
+            records = self.ask(lambda ids, n: greedy(model, ids, n, ends, least), length, advance)
             failures = [Failure(length, record.item, record.error) for record in records if record.error is not None]
             check_failures(failures, len(records))
             cell.failures += failures

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,28 @@ def test_names_of_tasks_are_checked_before_anything_is_loaded(capsys: pytest.Cap
     assert "needle_depths must be at least 1, got 0" in capsys.readouterr().err
 
 
+def test_a_chat_template_is_asked_for_and_its_results_replace_those_without(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--model", str(model_folder), "--methods", "none", "--tasks", "passkey", "--lengths", "400"]
+    command += ["--passkey-depths", "2", "--output-dir", str(tmp_path / "out")]
+    assert main([*command, "--chat-template"]) == 2
+    assert "chat template must be off for a tokenizer that has none, got on" in capsys.readouterr().err
+    chatty = shutil.copytree(model_folder, tmp_path / "chatty")
+    (chatty / "chat_template.jinja").write_text("{{ bos_token }}[{{ messages[0].content }}]")
+    command[2] = str(chatty)
+    hashes = []
+    for flags in ([], ["--chat-template"]):
+        assert main([*command, *flags]) == 0
+        lines = (tmp_path / "out" / "predictions" / "passkey.jsonl").read_text().splitlines()
+        hashes.append({json.loads(line)["prompt_hash"] for line in lines})
+    assert [len(found) for found in hashes] == [2, 2]
+    assert not hashes[0] & hashes[1]
+    assert "note: 1 earlier cells of none on passkey are not in the results" in capsys.readouterr().out
+    protocol = read_results(tmp_path / "out" / "results.json").provenance["protocols"]["passkey"]
+    assert protocol["template"] == {"before": "<s>[", "after": "]", "strips": False}
+
+
 def test_standard_benchmarks_without_lm_eval_name_the_package(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,7 +272,7 @@ def test_groups_stand_for_their_tasks_once() -> None:
 def test_every_task_is_named_in_the_help() -> None:
     source = Path(sys.modules[EvaluateConfig.__module__].__file__ or "").read_text()
     text = source[source.index("class EvaluateConfig") : source.index("class SweepConfig")]
-    families = ("ruler_", "official_ruler_", "longbench_")
+    families = ("ruler_", "official_ruler_", "longbench_", "official_longbench_")
     for name in (*GROUPS, *(task for task in TASKS if not task.startswith(families)), "lm_eval:NAME"):
         assert name in text, name
     assert all(field.name in text for field in fields(EvaluateConfig))

@@ -6,15 +6,18 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from ...data.seeding import seeded
+from .checkout import Checkout
 from .data import HUB, HUB_V2, AnyRow, load_questions, load_rows
 from .metrics import CLASSIFICATION
+from .official import OFFICIAL, PREFIX, OfficialLongBench
 from .registry import DATASETS, NAMES
 from .v1 import LongBench
 from .v2 import LongBench2
 
 V2_TASKS = ("longbench2", "longbench2_cot")
-TASKS = (*(f"longbench_{name}" for name in NAMES), *V2_TASKS)
-"""Names of all tasks: 21 of v1, 13 of LongBench-E (`..._e`), v2 without and with chain of thought."""
+TASKS = (*(f"longbench_{name}" for name in NAMES), *V2_TASKS, *OFFICIAL)
+"""Names of all tasks: 21 of v1, 13 of LongBench-E (`..._e`), v2 without and with chain of thought, and those of v1 and
+LongBench-E with the prompts of an official checkout."""
 
 
 def build_longbench(
@@ -23,7 +26,8 @@ def build_longbench(
     *,
     source: Path | str | None = None,
     samples: int | None = None,
-    chat: bool | None = None,
+    checkout: Path | str | None = None,
+    chat: bool = False,
     batch_size: int = 1,
     seed: int = 0,
 ) -> LongBench | LongBench2:
@@ -35,14 +39,14 @@ def build_longbench(
         source: file or folder in the official format (v1: `<dataset>.jsonl`; v2: `data.json`), or a hub id (None: the
             official one).
         samples: rows to take, a selection by the seed in the order of the data (None: all).
-        chat: whether prompts are put into the tokenizer's chat template, except where LongBench never does
-            (None: where the tokenizer has one).
+        checkout: folder of the official repository, for names that begin with `official_`.
+        chat: whether prompts are put into the tokenizer's chat template, except where LongBench never does.
         batch_size: prompts per forward.
         seed: of the selection and of the bootstrap.
 
     Raises:
         ValueError: the name is unknown, the data is missing or not in the official format, there are fewer rows than
-            asked for, or an optional package of the metric is missing.
+            asked for, the checkout is missing or none, or an optional package of the metric is missing.
     """
     if name not in TASKS:
         raise ValueError(f"LongBench task must be one of {', '.join(TASKS)}, got {name!r}")
@@ -56,19 +60,31 @@ def build_longbench(
             batch_size=batch_size,
             seed=seed,
         )
-    file = name.removeprefix("longbench_")
+    file = name.removeprefix(PREFIX).removeprefix("longbench_")
     dataset = DATASETS[file.removesuffix("_e")]
     dataset.metric.check_packages()
+    official = longbench_checkout(checkout) if name in OFFICIAL else None
     rows = load_rows(file, source or HUB, dataset.metric is CLASSIFICATION)
-    return LongBench(
-        tokenizer=tokenizer,
-        dataset=dataset,
-        rows=_select(rows, samples, name, seed),
-        extended=file.endswith("_e"),
-        chat=chat,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    chosen = _select(rows, samples, name.removeprefix(PREFIX), seed)
+    extended, common = file.endswith("_e"), {"chat": chat, "batch_size": batch_size, "seed": seed}
+    if official is None:
+        return LongBench(tokenizer, dataset=dataset, rows=chosen, extended=extended, **common)
+    dataset = official.dataset(dataset)
+    return OfficialLongBench(tokenizer, checkout=official, dataset=dataset, rows=chosen, extended=extended, **common)
+
+
+def longbench_checkout(path: Path | str | None) -> Checkout:
+    """Return the official checkout.
+
+    Raises:
+        ValueError: none is given, or the folder is another one.
+    """
+    if path is None:
+        raise ValueError(
+            "longbench_checkout must be a checkout of the official LongBench, got none; git clone "
+            "https://github.com/THUDM/LongBench and give --longbench-checkout, or choose the tasks of longbench"
+        )
+    return Checkout(path)
 
 
 def _select(rows: tuple[AnyRow, ...], samples: int | None, name: str, seed: int) -> tuple[AnyRow, ...]:

@@ -12,7 +12,7 @@ from ...scoring.estimates import Estimate, mean_score
 from ..base import Advance, Cell, Measurement
 from ..prompted import PromptedTask, Sample
 from .registry import Prompt
-from .truncation import EncodedPrompt, Frame, encode, frame
+from .truncation import EncodedPrompt, encode
 
 
 def mean_by(records: Iterable[Mapping[str, Any]], label: str, metric: str, seed: int = 0) -> dict[str, Estimate]:
@@ -50,9 +50,6 @@ class Item:
 class LongBenchTask(PromptedTask):
     """Base of v1 and v2: prompts of given documents, cut in the middle where they are too long."""
 
-    chat: bool | None = None
-    """Whether prompts are put into the tokenizer's chat template (None: where it has one)."""
-
     @property
     @abstractmethod
     def metric(self) -> str:
@@ -80,17 +77,12 @@ class LongBenchTask(PromptedTask):
     @cached_property
     def encoded(self) -> list[tuple[Item, EncodedPrompt]]:
         """Every item with its whole prompt in tokens."""
-        return [(item, encode(self.tokenizer, item.prompt, self.frame)) for item in self.items()]
+        return [(item, encode(item.prompt, self.frame)) for item in self.items()]
 
     @property
-    def uses_chat(self) -> bool:
-        """Whether prompts are put into a chat template."""
-        return bool(self.tokenizer.chat_template) if self.chat is None else self.chat
-
-    @cached_property
-    def frame(self) -> Frame:
-        """Tokens around every prompt."""
-        return frame(self.tokenizer, self.uses_chat)
+    def chat_template(self) -> Any:
+        """What the protocol says of the chat template: False, or its texts."""
+        return self.frame.describe() if self.frame.is_chat else False
 
     def run(self, model: PreTrainedModel, lengths: Sequence[int], advance: Advance) -> Cell:
         cell = super().run(model, lengths, advance)

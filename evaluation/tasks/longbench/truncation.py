@@ -8,20 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
-from ...data.tokenized import leading_special_tokens
+from ...data.chat import Frame
 from .registry import Prompt
-
-PLACEHOLDER = "LONGBENCH-PROMPT"
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Tokens around every prompt: those of a chat template, or the tokenizer's leading special tokens."""
-
-    opening: list[int]
-    closing: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,31 +46,9 @@ class EncodedPrompt:
         return np.concatenate([self.ids[: room - last], self.ids[len(self.ids) - last :]])
 
 
-def frame(tokenizer: PreTrainedTokenizerBase, chat: bool) -> Frame:
-    """Return the tokens around a prompt.
-
-    Raises:
-        ValueError: a chat template is asked for and there is none, or it doesn't show the prompt as it is.
-    """
-    if not chat:
-        return Frame(leading_special_tokens(tokenizer), [])
-    if not tokenizer.chat_template:
-        raise ValueError("chat must be False for a tokenizer without a chat template, got True; leave it out")
-    message = [{"role": "user", "content": PLACEHOLDER}]
-    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-    before, shown, after = text.partition(PLACEHOLDER)
-    if not shown:
-        raise ValueError("chat must be False where the chat template doesn't show its message, got True; leave it out")
-    return Frame(_encode(tokenizer, before), _encode(tokenizer, after))
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, frame: Frame) -> EncodedPrompt:
+def encode(prompt: Prompt, frame: Frame) -> EncodedPrompt:
     """Tokenize a prompt as one text, so that no seam shows in its tokens."""
-    ids = frame.opening + _encode(tokenizer, "".join(prompt)) + frame.closing
-    head = len(frame.opening) + len(_encode(tokenizer, prompt.before))
-    tail = len(_encode(tokenizer, prompt.after)) + len(frame.closing)
+    ids = frame.opening + frame.tokens(frame.shown("".join(prompt))) + frame.closing
+    head = len(frame.opening) + len(frame.tokens(prompt.before))
+    tail = len(frame.tokens(prompt.after)) + len(frame.closing)
     return EncodedPrompt(np.array(ids, dtype=np.int64), head, tail)
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False, verbose=False) if text else []

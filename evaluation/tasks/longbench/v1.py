@@ -6,8 +6,10 @@ scored, as there.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from ...data.chat import Frame, frame
 from ..prompted import Sample
 from .data import Row, fingerprint
 from .metrics import first_line
@@ -48,9 +50,14 @@ class LongBench(LongBenchTask):
     def max_new_tokens(self) -> int:
         return self.dataset.max_new_tokens
 
-    @property
-    def uses_chat(self) -> bool:
-        return self.dataset.chat and super().uses_chat
+    @cached_property
+    def frame(self) -> Frame:
+        """What stands around every prompt; no chat template where the prompt is to be continued, as officially.
+
+        Raises:
+            ValueError: a chat template is asked for, and there is none that can be used.
+        """
+        return frame(self.tokenizer, self.chat and self.dataset.chat)
 
     def items(self) -> Iterator[Item]:
         for place, row in enumerate(self.rows):
@@ -71,7 +78,7 @@ class LongBench(LongBenchTask):
             "scoring": f"{self.dataset.metric.rule}; highest over the references",
             "scored_text": "first line" if self.dataset.first_line else "whole answer",
             "template": self.dataset.template,
-            "chat_template": self.uses_chat,
+            "chat_template": self.chat_template,
             "truncation": "middle: first and last half of the tokens",
             "samples": len(self.rows),
             "data": fingerprint(self.rows),

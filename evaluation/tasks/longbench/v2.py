@@ -115,7 +115,7 @@ class LongBench2(LongBenchTask):
             "scoring": "letter after `The correct answer is`; an answer without one is wrong",
             "chain_of_thought": self.chain_of_thought,
             "template": BEFORE + "{context}" + AFTER + QUESTION + self._ending,
-            "chat_template": self.uses_chat,
+            "chat_template": self.chat_template,
             "truncation": "middle: first and last half of the tokens",
             "samples": len(self.rows),
             "data": fingerprint(self.rows),
@@ -134,10 +134,10 @@ class LongBench2(LongBenchTask):
         """The second prompts of a chain of thought, still without reasoning."""
         if not self.chain_of_thought:
             return []
-        return [encode(self.tokenizer, _answer_prompt(row, ""), self.frame) for row in self.rows]
+        return [encode(_answer_prompt(row, ""), self.frame) for row in self.rows]
 
     def _conclusion(self, index: int, thought: Record) -> Sample:
-        prompt = encode(self.tokenizer, _answer_prompt(self.rows[index], thought.predicted.strip()), self.frame)
+        prompt = encode(_answer_prompt(self.rows[index], thought.predicted.strip()), self.frame)
         labels = {**thought.labels, "reasoning": thought.predicted}
         return Sample(thought.item, prompt.fit(thought.length - ANSWER_TOKENS), thought.references, labels)
 

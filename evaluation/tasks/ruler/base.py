@@ -2,7 +2,7 @@
 
 RULER: What's the Real Context Size of Your Long-Context Language Models? (arXiv 2404.06654); definitions as in the
 authors' generators (NVIDIA/RULER, scripts/synthetic.yaml and scripts/data/synthetic). Needles, questions and answer
-stems are RULER's; the introductions around them are our own. No chat template. Departures, in every task: each sample
+stems are RULER's; the introductions around them are our own. Departures, in every task: each sample
 has a seed of its own (the reference shuffles every sample alike), each is sized by itself, and to the unit.
 """
 
@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ...data.seeding import seeded
-from ...data.tokenized import leading_special_tokens
 from ..prompted import PromptedTask, Sample
 
 Category = Literal["retrieval", "multi_hop", "aggregation", "qa"]
@@ -26,9 +25,11 @@ SHORT = 4096
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text of one sample; it ends where the model has to continue."""
+    """The text of one sample."""
 
     text: str
+    stem: str
+    """How the answer begins, with the space before it; the model continues it."""
     references: tuple[str, ...]
     labels: Mapping[str, Any]
 
@@ -80,12 +81,12 @@ class RulerTask(PromptedTask):
             "samples": self.num_samples,
             "scoring": self.metric,
             "wording": "RULER's needles, questions and answer stems; own introductions",
-            "template": "none",
+            "template": self.frame.describe(),
         }
 
-    def encoded(self, text: str) -> list[int]:
+    def count(self, text: str) -> int:
         """Return the tokens of a text without special ones."""
-        return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        return len(self.frame.tokens(text))
 
     def _needed(self, length: int) -> int:
         """Return the length that the smallest prompts of all samples of this length need."""
@@ -101,7 +102,7 @@ class RulerTask(PromptedTask):
                 f"with room is about {self.smallest_length(length)}: take that, or leave the task out"
             )
         prompt = self._prompt(length, place, units)
-        ids = np.array(self._leading + self.encoded(prompt.text), dtype=np.int64)
+        ids = np.array(self.frame.encode(prompt.text, prompt.stem), dtype=np.int64)
         return Sample(f"sample {place}", ids, prompt.references, {"units": units, **prompt.labels})
 
     def _fitting(self, length: int, place: int) -> int:
@@ -117,11 +118,7 @@ class RulerTask(PromptedTask):
 
     def _tokens(self, prompt: Prompt) -> int:
         """Return the tokens of prompt and answer together."""
-        return len(self._leading) + len(self.encoded(prompt.text)) + self.max_new_tokens
-
-    @cached_property
-    def _leading(self) -> list[int]:
-        return leading_special_tokens(self.tokenizer)
+        return len(self.frame.encode(prompt.text, prompt.stem)) + self.max_new_tokens
 
     @cached_property
     def _units(self) -> dict[tuple[int, int], int]:

@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from transformers import PreTrainedTokenizerBase
 
+from ...data.chat import Frame
 from ...data.commit import checkout_commit
 
 PACKAGES = ("nltk", "tenacity", "wonderwords")
@@ -32,6 +32,18 @@ DATA = "scripts/data/synthetic/json"
 SUBSET = "validation"
 POINTER = b"version https://git-lfs"
 """How a file begins that Git LFS hasn't fetched."""
+CHAT = "tokenizer"
+"""Name of a tokenizer's chat template among the checkout's templates."""
+WITH_TEMPLATE = f"""
+import os, runpy, sys
+_, text, script, *options = sys.argv
+sys.path.insert(0, os.path.dirname(script))
+import template
+template.Templates[{CHAT!r}] = text
+sys.argv = [script, *options]
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs a script that makes prompts with one more template; the script counts its tokens and leaves its text out."""
 SECONDS, SECONDS_PER_TOKEN = 600.0, 1e-3
 """Time limit of a generator: it tries for ever where its smallest prompt is longer than the length."""
 
@@ -102,16 +114,17 @@ class Checkout:
     def generate(
         self,
         definition: Definition,
-        tokenizer: PreTrainedTokenizerBase,
+        frame: Frame,
         length: int,
         samples: int,
     ) -> str:
-        """Run the generator of a task with its own seed and without a model's template; return its lines of JSON.
+        """Run the generator of a task with its own seed; return its lines of JSON, without a model's template.
 
         Args:
             definition: of `definition`.
-            tokenizer: tokenizer that lengths are counted in.
-            length: tokens of prompt and answer together, without special ones.
+            frame: what will stand around the prompts: a chat template's tokens are left free, as for a server that
+                applies it itself. Lengths are counted in its tokenizer.
+            length: tokens of prompt and answer together, without special ones beside the template's.
             samples: lines to make.
 
         Raises:
@@ -121,7 +134,7 @@ class Checkout:
         print(f"note: {definition.name} of the official RULER: making {samples} prompts at {length}", file=sys.stderr)
         limit = SECONDS + SECONDS_PER_TOKEN * samples * length
         with TemporaryDirectory() as folder:
-            tokenizer.save_pretrained(f"{folder}/tokenizer")
+            frame.tokenizer.save_pretrained(f"{folder}/tokenizer")
             options = {
                 "save_dir": folder,
                 "benchmark": "synthetic",
@@ -130,11 +143,15 @@ class Checkout:
                 "tokenizer_path": f"{folder}/tokenizer",
                 "tokenizer_type": "hf",
                 "max_seq_length": str(length),
-                "model_template_type": "base",
+                "model_template_type": CHAT if frame.is_chat else "base",
                 "num_samples": str(samples),
             }
             flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-            output = _run([sys.executable, str(self.path / PREPARE), *flags], limit, definition.name, length)
+            script, template = str(self.path / PREPARE), f"{frame.before}{{task_template}}{frame.after}"
+            command = [script, *flags]
+            if frame.is_chat:
+                command = ["-c", WITH_TEMPLATE, template, *command, "--prepare_for_ns"]
+            output = _run([sys.executable, *command], limit, definition.name, length)
             made = Path(folder) / definition.name / f"{SUBSET}.jsonl"
             if not made.is_file():
                 raise ValueError(

@@ -38,8 +38,8 @@ class Needles:
     def statement(self, key: str, value: str) -> str:
         return f"One of the special magic {self.value} for {key} is: {value}."
 
-    def prompt(self, context: str, asked: list[str]) -> str:
-        """Return the haystack between its introduction and the question with the stem of its answer."""
+    def prompt(self, context: str, asked: list[str]) -> tuple[str, str]:
+        """Return the haystack between its introduction and the question, and the stem of the answer."""
         query = asked[0] if len(asked) == 1 else f"{', '.join(asked[:-1])}, and {asked[-1]}"
         if self.queries * self.values == 1:
             kind, hidden, ask, is_ = self.value[:-1], "A special magic {} is", "What is the", "is"
@@ -48,8 +48,8 @@ class Needles:
         topic = f"special magic {kind} for {query} mentioned in the provided text"
         return (
             f"{hidden.format(kind)} hidden in the text below. Memorize what it says: you will be asked for the {kind} "
-            f"afterwards.\n{context}\n{ask} {topic}? The {topic} {is_}"
-        )
+            f"afterwards.\n{context}\n{ask} {topic}?"
+        ), f" The {topic} {is_}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,10 @@ class NeedleTask(RulerTask):
         asked = rng.sample(keys, spec.queries)
         hidden = [spec.statement(key, value) for key in keys for value in values[key]]
         rng.shuffle(hidden)
-        text = spec.prompt(self._context(rng, hidden, values, units), asked)
+        text, stem = spec.prompt(self._context(rng, hidden, values, units), asked)
         references = [value for key in asked for value in values[key]]
-        depths = [round(text.index(value) / len(text), 3) for value in references]
-        return Prompt(text, tuple(references), {"depths": depths})
+        depths = [round(text.index(value) / len(text + stem), 3) for value in references]
+        return Prompt(text, stem, tuple(references), {"depths": depths})
 
     def _context(self, rng: random.Random, hidden: list[str], values: Mapping[str, list[str]], units: int) -> str:
         if self.needles.haystack == "essays":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ....rope import write_atomically
-from ...data.tokenized import leading_special_tokens, tokenizer_fingerprint
+from ...data.tokenized import tokenizer_fingerprint
 from ..prompted import PromptedTask, Sample
 from .base import METRICS
 from .checkout import Checkout, Definition
@@ -31,8 +31,10 @@ CONTROL = re.compile(r"[\x00-\x1f]")
 class Row:
     """One line of a generator's output."""
 
-    prompt: str
-    """What the model continues: the generator's `input` and `answer_prefix`."""
+    message: str
+    """The generator's `input`."""
+    stem: str
+    """Its `answer_prefix`, which the model continues."""
     references: tuple[str, ...]
     tokens: int
     """Tokens of prompt and answer without special ones, as the generator counts them."""
@@ -43,7 +45,8 @@ class OfficialRuler(PromptedTask):
     """One task of an official checkout.
 
     Prompts have the generator's own seed, so that they are the same in every evaluation; `seed` is the bootstrap's.
-    Leading special tokens come on top of the length, since the generators don't count them.
+    Without a chat template, leading special tokens come on top of the length, since the generators don't count them.
+    With one, its tokens are counted as the generators do for servers that apply it (`--prepare_for_ns`).
     """
 
     checkout: Checkout
@@ -78,8 +81,7 @@ class OfficialRuler(PromptedTask):
         return self.definition.max_new_tokens
 
     def samples(self, length: int) -> list[Sample]:
-        leading = leading_special_tokens(self.tokenizer)
-        return [self._sample(place, row, leading) for place, row in enumerate(self.rows(length))]
+        return [self._sample(place, row) for place, row in enumerate(self.rows(length))]
 
     def rows(self, length: int) -> list[Row]:
         """Return what the generator makes at a length; it runs once for each.
@@ -90,7 +92,7 @@ class OfficialRuler(PromptedTask):
         if length not in self._rows:
             file = self.folder / self._key / str(length) / f"{self.task}.jsonl"
             if not file.is_file():
-                lines = self.checkout.generate(self.definition, self.tokenizer, length, self.num_samples)
+                lines = self.checkout.generate(self.definition, self.frame, length, self.num_samples)
                 write_atomically(file, lines)
             self._rows[length] = [_row(line) for line in file.read_text(encoding="utf-8").splitlines()]
         return self._rows[length]
@@ -101,24 +103,25 @@ class OfficialRuler(PromptedTask):
         return {self.definition.metric: METRICS[self.definition.metric](answer, sample.references)}
 
     def describe(self) -> dict[str, Any]:
+        counted = "chat template included" if self.frame.is_chat else "without leading special tokens"
         return {
             **self.checkout.describe(self.definition),
-            "length": "prompt and answer together, without leading special tokens",
+            "length": f"prompt and answer together, {counted}",
             "prompt_seed": "the generator's own",
             "samples": self.num_samples,
             "scoring": self.definition.metric,
-            "template": "official `base`: none",
+            "template": self.frame.describe() if self.frame.is_chat else "official `base`: none",
         }
 
-    def _sample(self, place: int, row: Row, leading: list[int]) -> Sample:
-        ids = leading + self.tokenizer.encode(row.prompt, add_special_tokens=False, verbose=False)
-        labels = {"official_tokens": row.tokens}
-        return Sample(f"sample {place}", np.array(ids, dtype=np.int64), row.references, labels)
+    def _sample(self, place: int, row: Row) -> Sample:
+        ids = np.array(self.frame.encode(row.message, row.stem), dtype=np.int64)
+        return Sample(f"sample {place}", ids, row.references, {"official_tokens": row.tokens})
 
     @cached_property
     def _key(self) -> str:
         """Name of what decides the prompts."""
         facts = [tokenizer_fingerprint(self.tokenizer), self.num_samples, self.checkout.describe(self.definition)]
+        facts += [self.frame.describe()] if self.frame.is_chat else []
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     @cached_property
@@ -128,4 +131,4 @@ class OfficialRuler(PromptedTask):
 
 def _row(line: str) -> Row:
     fields = json.loads(line)
-    return Row(fields["input"] + fields.get("answer_prefix", ""), tuple(fields["outputs"]), fields["length"])
+    return Row(fields["input"], fields.get("answer_prefix", ""), tuple(fields["outputs"]), fields["length"])

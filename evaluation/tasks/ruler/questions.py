@@ -65,7 +65,8 @@ class QuestionTask(RulerTask):
         gold = sorted(shown.index(text) + 1 for text in question.gold)
         return Prompt(
             f"{INSTRUCTION}\n\nThe following are given documents.\n\n{context}\n\n{INSTRUCTION}\n\n"
-            f"Question: {question.text} Answer:",
+            f"Question: {question.text}",
+            " Answer:",
             question.answers,
             {"gold_documents": gold},
         )

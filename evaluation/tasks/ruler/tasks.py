@@ -57,6 +57,7 @@ def build_ruler(
     qa_file: Path | None = None,
     batch_size: int = 1,
     seed: int = 0,
+    chat: bool = False,
 ) -> RulerTask:
     """Return a task by its name.
 
@@ -68,6 +69,7 @@ def build_ruler(
         qa_file: SQuAD 2.0 JSON for `ruler_qa_1`, HotpotQA JSON for `ruler_qa_2`.
         batch_size: prompts per forward.
         seed: seed of the samples.
+        chat: whether prompts are put into the tokenizer's chat template.
 
     Raises:
         ValueError: the name is unknown, there are no samples, or the task's data is missing.
@@ -79,11 +81,11 @@ def build_ruler(
         raise ValueError(f"samples must be at least 1 per length, got {samples}; the paper takes 500")
     task = RULER[name]
     if issubclass(task, NeedleTask):
-        return task(tokenizer, batch_size, seed, samples, essays if reads_essays(name) else None)
+        return task(tokenizer, batch_size, seed, samples, essays if reads_essays(name) else None, chat=chat)
     if issubclass(task, QuestionTask):
         if qa_file is None:
             raise ValueError(
                 f"qa_file must be a {task.data_format} JSON file for {name}, got None; give one, or leave the task out"
             )
-        return task(tokenizer, batch_size, seed, samples, file=Path(qa_file))
-    return task(tokenizer, batch_size, seed, samples)
+        return task(tokenizer, batch_size, seed, samples, file=Path(qa_file), chat=chat)
+    return task(tokenizer, batch_size, seed, samples, chat=chat)

@@ -32,21 +32,22 @@ class VariableTracking(RulerTask):
         return HOPS + 1
 
     def build(self, rng: random.Random, units: int, length: int, place: int) -> Prompt:
-        example, solution = exercise(rng, self._example_lines(length), EXAMPLE_LETTERS)
-        text, variables = exercise(rng, units, LETTERS)
-        return Prompt(f"{example} {' '.join(solution)}\n\n{text}", tuple(variables), {"hops": HOPS})
+        example, start, solution = exercise(rng, self._example_lines(length), EXAMPLE_LETTERS)
+        text, stem, variables = exercise(rng, units, LETTERS)
+        solved = f"{example}{start} {' '.join(solution)}"
+        return Prompt(f"{solved}\n\n{text}", stem, tuple(variables), {"hops": HOPS})
 
     def _example_lines(self, length: int) -> int:
         """Return the filler lines of the worked example: as many as fit its tokens, but enough for the chain."""
         least = self.least(length, 0)
-        shortest, variables = exercise(random.Random(self.seed), least, EXAMPLE_LETTERS)
-        used = len(self.encoded(f"{shortest} {' '.join(variables)}\n\n"))
+        shortest, stem, variables = exercise(random.Random(self.seed), least, EXAMPLE_LETTERS)
+        used = self.count(f"{shortest}{stem} {' '.join(variables)}\n\n")
         room = EXAMPLE_TOKENS * min(length, SHORT) // SHORT - used
-        return least + max(0, room // len(self.encoded(f"{FILLER}\n")))
+        return least + max(0, room // self.count(f"{FILLER}\n"))
 
 
-def exercise(rng: random.Random, lines: int, letters: int) -> tuple[str, list[str]]:
-    """Return a chain hidden in so many filler lines with its question, and the variables that answer it."""
+def exercise(rng: random.Random, lines: int, letters: int) -> tuple[str, str, list[str]]:
+    """Return a chain hidden in so many filler lines with its question, the stem of the answer, and its variables."""
     variables = distinct(HOPS + 1, lambda: code(rng, string.ascii_uppercase, letters))
     value = rng.randrange(10_000, 100_000)
     chain = [f"VAR {variables[0]} = {value}", *(f"VAR {new} = VAR {old}" for old, new in pairwise(variables))]
@@ -55,9 +56,12 @@ def exercise(rng: random.Random, lines: int, letters: int) -> tuple[str, list[st
     for place, assignment in reversed(list(zip(places, chain, strict=True))):
         parts.insert(place, assignment)
     context = "\n".join(parts)
-    return (
+    text = (
         "The text below hides a chain of variable assignments. Memorize it and follow it.\n\n"
-        f"{context}\nQuestion: Find all variables that are assigned the value {value} in the text above. Answer: "
-        f"According to the chain(s) of variable assignment in the text above, {len(variables)} variables are assigned "
-        f"the value {value}, they are:"
-    ), variables
+        f"{context}\nQuestion: Find all variables that are assigned the value {value} in the text above."
+    )
+    stem = (
+        " Answer: According to the chain(s) of variable assignment in the text above, "
+        f"{len(variables)} variables are assigned the value {value}, they are:"
+    )
+    return text, stem, variables

@@ -13,6 +13,7 @@ from .vocabulary import ENGLISH, code, distinct, made_up_word
 
 COMMON = 10
 """Common words of a list."""
+STEM = f" Answer: The top {COMMON} words that appear most often in the list are:"
 
 
 class Repeats(NamedTuple):
@@ -49,7 +50,7 @@ class CommonWords(RulerTask):
         repeats = SHORT_LIST if length < SHORT else LONG_LIST
         example, solution = word_list(rng, repeats.example_words, repeats.example_common, repeats.example_other)
         text, common = word_list(rng, units, repeats.common, repeats.other)
-        return Prompt(f"{example} {numbered(solution)}\n{text}", tuple(common), {})
+        return Prompt(f"{example}{STEM} {numbered(solution)}\n{text}", STEM, tuple(common), {})
 
 
 def word_list(rng: random.Random, words: int, common_repeats: int, other_repeats: int) -> tuple[str, list[str]]:
@@ -62,8 +63,7 @@ def word_list(rng: random.Random, words: int, common_repeats: int, other_repeats
     rng.shuffle(entries)
     return (
         "The numbered list below has words that appear more often than others. Memorize those that appear most often."
-        f"\n{numbered(entries)}\nQuestion: What are the {COMMON} most common words in the above list? "
-        f"Answer: The top {COMMON} words that appear most often in the list are:"
+        f"\n{numbered(entries)}\nQuestion: What are the {COMMON} most common words in the above list?"
     ), common
 
 
@@ -106,8 +106,8 @@ class FrequentWords(RulerTask):
         return Prompt(
             "Read the coded text below and keep count of each coded word, to find the three most frequent ones. "
             f"{' '.join(text)}\nQuestion: Do not provide any explanation. Please ignore the dots '....'. What are the "
-            "three most frequently appeared words in the above coded text? Answer: According to the coded text above, "
-            "the three most frequently appeared words are:",
+            "three most frequently appeared words in the above coded text?",
+            " Answer: According to the coded text above, the three most frequently appeared words are:",
             tuple(codes[1 : ASKED + 1]),
             {"vocabulary": size},
         )

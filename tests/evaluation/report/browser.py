@@ -29,6 +29,12 @@ MEASURE = """({
     images: [...document.images].map(i => [i.alt, i.complete ? i.naturalWidth : 0]),
     background: getComputedStyle(document.body).backgroundColor,
     text: document.body.innerText,
+    lang: document.documentElement.lang,
+    headings: [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1])),
+    first: (a => a && [a.textContent, a.hash, Boolean(a.hash && document.querySelector(a.hash))])(
+        document.querySelector('a[href], button, summary, input, select, textarea, [tabindex="0"]')),
+    screen: [...document.querySelectorAll('h1, p, li')].filter(
+        one => one.getBoundingClientRect().bottom <= window.innerHeight).map(one => one.innerText).join(' '),
 })"""
 
 

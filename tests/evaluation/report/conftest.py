@@ -47,7 +47,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "error": "RuntimeError: <no memory>",
     }
     left_out = [LeftOut(task, 256, "lengths must be at least 300 tokens") for task in RULER_TASKS]
-    return write_run(tmp_path_factory.mktemp("runs") / "everything", records, failures=[failure], left_out=left_out)
+    folder, config = tmp_path_factory.mktemp("runs") / "everything", {"model": "m", "factors": ["runs/everything"]}
+    return write_run(folder, records, failures=[failure], left_out=left_out, config=config)
 
 
 @pytest.fixture(scope="session")

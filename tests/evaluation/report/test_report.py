@@ -2,6 +2,7 @@
 
 import csv
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def small(folder: Path, **run: Any) -> Evaluation:
 
 def test_the_verdict_stands_before_everything_else(report_folder: Path):
     html = (report_folder / "report.html").read_text()
-    body = re.sub(r"<[^>]+>", " ", html[html.index("<main>") :])
+    body = re.sub(r"<[^>]+>", " ", html[html.index("<main") :])
     text = " ".join(body.replace("\u00a0", " ").split())
     assert text.startswith("Context extension report At 4,096 tokens longrope has the best perplexity, ")
     assert "significantly better than the runner-up yarn:beta_fast=32" in text[:400]
@@ -174,6 +175,27 @@ def test_a_browser_shows_the_whole_report_without_errors_missing_images_or_sidew
     assert (brightness < 60) if dark else (brightness > 200)
 
 
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_the_first_screen_answers_what_people_ask_and_the_page_is_in_order_for_those_who_do_not_see_it(
+    report_folder: Path, browser: Browser, width: int
+):
+    seen = browser.look(report_folder / "report.html", width, dark=False).measured
+    screen = " ".join(seen["screen"].replace("\u00a0", " ").split())
+    for answer in (
+        "At 4,096 tokens longrope has the best perplexity",  # which method, at which length
+        "95 % interval",  # how sure
+        "significantly better than the runner-up yarn:beta_fast=32",
+        "At short context (256 of the trained 256 tokens) its perplexity is",  # what it costs
+        'To load it: apply_factors(model, "runs/everything") in Python',
+    ):
+        assert answer in screen
+    assert seen["lang"] == "en"
+    assert seen["headings"][0] == 1 and seen["headings"].count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(seen["headings"]))
+    assert seen["first"] == ["Skip to the result", "#main", True]
+    assert all(len(alt) > 20 for alt, _ in seen["images"])
+
+
 def test_the_browser_test_can_fail(tmp_path: Path, browser: Browser):
     broken = '<div style="width: 3000px">wide</div><img alt="gone" src="gone.png"><script>console.error("no")</script>'
     (tmp_path / "broken.html").write_text(f"<!DOCTYPE html><html><body>{broken}</body></html>")
@@ -181,3 +203,5 @@ def test_the_browser_test_can_fail(tmp_path: Path, browser: Browser):
     assert page.measured["scrollWidth"] > page.measured["width"]
     assert page.measured["images"] == [["gone", 0]]
     assert len(page.errors) == 2 and len(page.requests) == 1
+    assert (page.measured["lang"], page.measured["headings"], page.measured["first"]) == ("", [], None)
+    assert page.measured["screen"] == ""

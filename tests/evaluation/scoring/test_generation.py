@@ -76,6 +76,17 @@ def test_decoding_stops_when_all_rows_have_ended(llama):
     assert tokens == free[: free.index(end) + 1]
 
 
+def test_the_first_tokens_are_no_end_as_in_transformers(llama):
+    ids = prompts(1)
+    end = int(greedy(llama, ids, 1)[0, 0])
+    options = {"min_length": ids.shape[1] + 1, "eos_token_id": end, "pad_token_id": 0, "do_sample": False}
+    options["attention_mask"] = torch.ones_like(ids)
+    expected = llama.generate(ids, max_new_tokens=6, **options)[:, ids.shape[1] :]
+    assert torch.equal(greedy(llama, ids, 6, ends={end}, min_tokens=1), expected)
+    assert greedy(llama, ids, 6, ends={end}).tolist() == [[end]]
+    assert expected[0, 0] != end
+
+
 def test_end_tokens_are_the_generation_configs_else_the_tokenizers(llama, tokenizer):
     llama.generation_config.eos_token_id = [5, 9]
     assert end_tokens(llama, tokenizer) == {5, 9}

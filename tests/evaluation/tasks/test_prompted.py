@@ -96,7 +96,7 @@ def test_the_models_end_token_ends_answers_and_is_no_part_of_them(llama, tokeniz
     llama.generation_config.eos_token_id = tokenizer.bos_token_id
     seen = set()
 
-    def ending(model, ids, num_tokens, ends):
+    def ending(model, ids, num_tokens, ends, least):
         seen.update(ends)
         return torch.cat([ids[:, -1:], *[torch.full((len(ids), 1), end) for end in ends]], dim=1)
 
@@ -109,7 +109,7 @@ def test_the_models_end_token_ends_answers_and_is_no_part_of_them(llama, tokeniz
 def test_failed_samples_are_neither_right_nor_wrong(tokenizer, llama, monkeypatch):
     monkeypatch.setattr("longrope.evaluation.tasks.base.FAILURE_LIMIT", 0.5)
     generate = repeating(tokenizer, broken="3")
-    monkeypatch.setattr(prompted, "greedy", lambda model, ids, n, ends: generate(ids, n))
+    monkeypatch.setattr(prompted, "greedy", lambda model, ids, n, ends, least: generate(ids, n))
     cell = LastDigit(tokenizer).run(llama, [20], lambda tokens: None)
     accuracy, half = cell.measurements
     assert (accuracy.metric, accuracy.estimate.value, accuracy.estimate.n) == ("accuracy", 1.0, 5)
@@ -123,7 +123,7 @@ def test_failed_samples_are_neither_right_nor_wrong(tokenizer, llama, monkeypatc
 
 def test_too_many_failed_samples_fail_the_whole_cell(tokenizer, llama, monkeypatch):
     generate = repeating(tokenizer, broken="3")
-    monkeypatch.setattr(prompted, "greedy", lambda model, ids, n, ends: generate(ids, n))
+    monkeypatch.setattr(prompted, "greedy", lambda model, ids, n, ends, least: generate(ids, n))
     with pytest.raises(RuntimeError, match="1 of 6 failed, first: item xy3"):
         LastDigit(tokenizer).run(llama, [20], lambda tokens: None)
 

@@ -8,11 +8,13 @@ from longrope.evaluation.tasks.ruler.official import OFFICIAL
 
 PREPARE = """
 import argparse, json, pathlib, subprocess, sys, time
+from template import Templates
 parser = argparse.ArgumentParser()
 for name in ("save_dir", "benchmark", "task", "subset", "tokenizer_path", "tokenizer_type", "model_template_type"):
     parser.add_argument("--" + name, required=True)
 parser.add_argument("--max_seq_length", type=int)
 parser.add_argument("--num_samples", type=int)
+parser.add_argument("--prepare_for_ns", action="store_true")
 args = parser.parse_args()
 here = pathlib.Path(__file__).parent
 with open(here / "runs.txt", "a") as file:
@@ -24,12 +26,14 @@ if args.max_seq_length < 100:
     print("KeyError: 'no' such\\n  word")
     sys.exit(0)
 vocabulary = json.loads(pathlib.Path(args.tokenizer_path, "tokenizer.json").read_text())["model"]["vocab"]
+template = Templates[args.model_template_type] if args.prepare_for_ns else ""
+taken = len(template.replace("{task_template}", ""))
 out = pathlib.Path(args.save_dir, args.task)
 out.mkdir()
 with open(out / (args.subset + ".jsonl"), "w") as file:
     for index in range(args.num_samples):
         row = {"index": index, "input": f"{args.task} of {len(vocabulary)}\\n\\u00e9 {index}?", "outputs": ["Ab", "cd"]}
-        row |= {"length": args.max_seq_length - index, "answer_prefix": " It is"}
+        row |= {"length": args.max_seq_length - index - taken, "answer_prefix": " It is"}
         file.write(json.dumps(row) + "\\n")
 """
 KINDS = {"niah": "niah", "vt": "variable_tracking", "cwe": "common_words_extraction", "fwe": "freq_words", "qa": "qa"}
@@ -46,6 +50,7 @@ def make_checkout(root: Path) -> Path:
     """Make the folder, a git repository with one commit."""
     files = {
         "scripts/data/prepare.py": PREPARE,
+        "scripts/data/template.py": "Templates = {'base': '{task_template}'}",
         "scripts/synthetic.yaml": json.dumps(
             {task: {"task": KINDS[task.split("_")[0]], "args": options(task)} for task in OFFICIAL.values()}
         ),

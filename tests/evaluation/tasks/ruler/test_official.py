@@ -9,11 +9,13 @@ import os
 import runpy
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
@@ -25,7 +27,9 @@ from .conftest import TINY
 from .standin import make_checkout
 
 REAL = os.environ.get("RULER_CHECKOUT")
-LENGTHS = (4096, 8192)
+CASES = ((4096, False), (8192, False), (4096, True))
+"""Lengths, and whether prompts stand in a chat template."""
+TEMPLATE = "<|user|>\nThese are some answers: {{ messages[0].content }}<|end|>\n<|assistant|>"
 SAMPLES = 2
 GENERATORS = """
 import json, runpy, sys
@@ -44,9 +48,9 @@ def standin(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make(standin, tmp_path, tokenizer):
-    def build(task="vt", **changes):
+    def build(task="vt", model_tokenizer=tokenizer, **changes):
         options = {"checkout": Checkout(standin), "folder": tmp_path / "prompts", "num_samples": 2, **changes}
-        return OfficialRuler(tokenizer, task=task, **options)
+        return OfficialRuler(model_tokenizer, task=task, **options)
 
     return build
 
@@ -57,6 +61,19 @@ def test_prompts_are_input_and_answer_prefix_with_the_answers_of_the_generator(m
     assert [sample.ids.tolist() for sample in samples] == [tokenizer(text).input_ids for text in texts]
     assert {sample.references for sample in samples} == {("Ab", "cd")}
     assert [sample.labels for sample in samples] == [{"official_tokens": 100}, {"official_tokens": 99}]
+
+
+def test_in_a_chat_template_the_answer_prefix_follows_it_and_its_tokens_are_left_free(make, tokenizer):
+    chosen = deepcopy(tokenizer)
+    chosen.chat_template = '{{ bos_token }}[{{ messages[0].content }}]"$HOME"{x}'
+    task, after = make(model_tokenizer=chosen, chat=True), ']"$HOME"{x}'
+    texts = [f"<s>[vt of {len(tokenizer)}\né {index}?{after} It is" for index in range(2)]
+    samples = task.samples(120)
+    assert [tokenizer.decode(sample.ids) for sample in samples] == texts
+    taken = len("<s>[" + after)
+    assert [sample.labels["official_tokens"] for sample in samples] == [120 - taken, 119 - taken]
+    assert task.protocol()["template"] == {"before": "<s>[", "after": after, "strips": False}
+    assert [sample.labels["official_tokens"] for sample in make().samples(120)] == [120, 119]  # made anew
 
 
 def test_answers_are_as_long_and_scored_as_the_checkout_says(make):
@@ -151,15 +168,18 @@ def test_evaluate_runs_them_and_averages_them_beside_ours(standin, model_folder,
 
 @pytest.fixture(scope="module")
 def by_generators(tmp_path_factory):
-    """Rows of the real checkout's generators by task and length, asked for without `prepare.py`."""
+    """Rows of the real checkout's generators by task, length and template, asked for without `prepare.py`."""
     root, folder = Path(str(REAL)).resolve(), tmp_path_factory.mktemp("generated")
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
     constants = runpy.run_path(str(root / "scripts/data/synthetic/constants.py"))["TASKS"]
     calls = []
     for task, config in yaml.safe_load((root / "scripts/synthetic.yaml").read_text()).items():
         base = constants[config["task"]]
-        for length in LENGTHS:
+        for length, chat in CASES:
+            taken = tokenizer.tokenize(TEMPLATE.replace("{{ messages[0].content }}", "{task_template}")) if chat else []
             options = config["args"] | {
-                "save_dir": folder / str(length),
+                "model_template_token": len(taken),
+                "save_dir": folder / f"{length}-{chat}",
                 "save_name": task,
                 "tokenizer_path": TINY,
                 "tokenizer_type": "hf",
@@ -172,20 +192,27 @@ def by_generators(tmp_path_factory):
             calls.append((script, [f"--{name}={value}" for name, value in options.items()]))
     subprocess.run([sys.executable, "-c", GENERATORS, str(root)], input=json.dumps(calls), text=True, check=True)
     files = {path.parts[-3:-1]: path.read_text().splitlines() for path in folder.rglob("validation.jsonl")}
-    return {(task, int(length)): [json.loads(line) for line in lines] for (length, task), lines in files.items()}
+    return {(task, case): [json.loads(line) for line in lines] for (case, task), lines in files.items()}
 
 
 @pytest.mark.skipif(REAL is None, reason="RULER_CHECKOUT names no checkout of github.com/NVIDIA/RULER")
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize(("length", "chat"), CASES)
 @pytest.mark.parametrize("task", OFFICIAL.values())
-def test_prompts_answers_and_scores_equal_those_of_the_official_checkout(
-    task, length, by_generators, tiny_tokenizer, tmp_path
-):
-    ours = OfficialRuler(tiny_tokenizer, task=task, checkout=Checkout(str(REAL)), folder=tmp_path, num_samples=SAMPLES)
-    theirs, samples = by_generators[task, length], ours.samples(length)
-    prompts = [row["input"] + row["answer_prefix"] for row in theirs]
-    assert [row.prompt.encode() for row in ours.rows(length)] == [prompt.encode() for prompt in prompts]
-    assert [sample.ids.tolist() for sample in samples] == [tiny_tokenizer(prompt).input_ids for prompt in prompts]
+def test_prompts_answers_and_scores_equal_those_of_the_official_checkout(task, length, chat, by_generators, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(TINY, chat_template=TEMPLATE)
+    options = {"checkout": Checkout(str(REAL)), "folder": tmp_path, "num_samples": SAMPLES, "chat": chat}
+    ours = OfficialRuler(tokenizer, task=task, **options)
+    theirs, samples = by_generators[task, f"{length}-{chat}"], ours.samples(length)
+    parts = [(row["input"], row["answer_prefix"]) for row in theirs]
+    assert [(row.message.encode(), row.stem.encode()) for row in ours.rows(length)] == [
+        (message.encode(), stem.encode()) for message, stem in parts
+    ]
+    before, after = TEMPLATE.split("{{ messages[0].content }}") if chat else ("", "")
+    prompts = [before + message + after + stem for message, stem in parts]
+    encoded = [tokenizer(prompt, add_special_tokens=not chat).input_ids for prompt in prompts]
+    assert [sample.ids.tolist() for sample in samples] == encoded
+    if chat:
+        assert max(map(len, encoded)) + ours.max_new_tokens <= length
     assert [list(sample.references) for sample in samples] == [row["outputs"] for row in theirs]
     official = runpy.run_path(f"{REAL}/scripts/eval/synthetic/constants.py")["TASKS"]
     kind = yaml.safe_load(Path(f"{REAL}/scripts/synthetic.yaml").read_text())[task]["task"]

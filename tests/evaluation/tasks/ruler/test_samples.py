@@ -66,8 +66,8 @@ def test_prompt_and_answer_fill_the_length_to_the_unit(make_task, name, either_t
             text = text_of(task, sample)
             assert sample.ids.tolist() == either_tokenizer.encode(text)
             assert len(sample.ids) + task.max_new_tokens <= length
-            longer = task._prompt(length, place, sample.labels["units"] + 1).text
-            assert len(either_tokenizer.encode(longer)) + task.max_new_tokens > length
+            longer = task._prompt(length, place, sample.labels["units"] + 1)
+            assert len(either_tokenizer.encode(longer.text + longer.stem)) + task.max_new_tokens > length
 
 
 @pytest.mark.parametrize("name", RULER)
