@@ -82,7 +82,7 @@ def _differentiate(part: WindowObjective, candidate: RescaleFactors, document: i
     try:
         with torch.enable_grad(), recomputed(part.installation.layers):
             changes = part.installation.set_differentiable(candidate)
-            losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
+            losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), part.chunk, scored)
             total = losses.double().sum()
             (derivatives,) = torch.autograd.grad(total, changes)
         nats, (*d_log_lambda, d_log_attention) = total.item(), derivatives.tolist()

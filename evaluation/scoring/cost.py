@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .generation import PREFILL_CHUNK
-from .loss import CHUNK
+from .loss import positions_at_once
 
 MEMORY_TOLERANCE = 0.15
 """How far a measured peak may be from these formulas, as a share of them."""
@@ -99,7 +99,10 @@ def forward_bytes(size: ModelSize, length: int, width: int, rows: int = 1, eager
     scores = eager * size.heads * length * (width + FLOAT + width * (width < FLOAT))  # and their softmax, and its cast
     layer = max(_feed_forward(size, width), _attention(size, width) + scores)
     tables = 2 * size.head_dim * width + 8  # cos and sin; token ids
-    head = rows * length * size.hidden * width + min(CHUNK, rows * length) * size.vocabulary * 2 * FLOAT
+    head = (
+        rows * length * size.hidden * width
+        + min(positions_at_once(size.vocabulary), rows * length) * size.vocabulary * 2 * FLOAT
+    )
     return weight_bytes(size, width) + rows * length * tables + max(rows * length * layer, head)
 
 
@@ -114,7 +117,9 @@ def gradient_bytes(size: ModelSize, length: int, width: int, eager: bool = False
     normalisation = 7 * size.hidden * FLOAT
     scores = eager * 3 * FLOAT * size.heads * length  # the softmax, its derivative, and that of what went into it
     layer = kept + max(feed_forward, normalisation, scores)
-    head = length * 2 * size.hidden * width + min(CHUNK, length) * size.vocabulary * 3 * FLOAT
+    head = (
+        length * 2 * size.hidden * width + min(positions_at_once(size.vocabulary), length) * size.vocabulary * 3 * FLOAT
+    )
     return weight_bytes(size, width) + length * inputs + max(length * layer, head)
 
 
