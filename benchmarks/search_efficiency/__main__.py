@@ -1,6 +1,7 @@
 """`run` works off the queue and writes journals, `report` writes JSON, tables and a picture from them."""
 
 import argparse
+import os
 import platform
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -46,7 +47,7 @@ def parse() -> argparse.Namespace:
     running.add_argument("--rows", nargs="+", default=["*"], help="names or patterns such as 'default*'")
     running.add_argument("--shares", type=int, nargs="*", default=[100, 50, 10], help="n of 1/n of the paper's scores")
     running.add_argument("--journal", type=Path, default=Path("runs/efficiency.jsonl"), help="gone on with if there")
-    running.add_argument("--workers", type=int, default=torch.get_num_threads(), help="processes")
+    running.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     running.add_argument("--minutes", type=float, help="stop then, with what is there (default: no limit)")
     running.add_argument("--eval-samples", type=int, default=32, help="documents that judge")
     running.add_argument("--batch-tokens", type=int, default=16384, help="tokens per forward; on a GPU 131072")

@@ -8,7 +8,7 @@ import numpy as np
 from longrope.evaluation.objectives.gradients import GradientObjective
 from longrope.rope import RescaleFactors
 
-from .searching import Outcome, Point
+from .searching import Outcome
 
 MOST = 1 / 3
 """Share of the scores that the first round, one window for each, may take; of more candidates some are drawn."""
@@ -32,7 +32,6 @@ def halve(
     left = _drawn(candidates, max(2, int(MOST * scores)), seed)
     totals = np.zeros(len(left))
     used = tokens = spent = 0
-    trajectory: list[Point] = []
     while len(left) > 1 and scores - spent >= len(left):
         rounds = math.ceil(math.log2(len(left)))
         for _ in range(max(1, (scores - spent) // (rounds * len(left)))):
@@ -42,8 +41,7 @@ def halve(
             used, spent = used + 1, spent + len(left)
         best = np.argsort(totals, kind="stable")[: math.ceil(len(left) / 2)]
         left, totals = [left[place] for place in best], totals[best]
-        trajectory.append(Point(tokens, left[0]))
-    return Outcome(left[0], tokens, spent, trajectory)
+    return Outcome(left[0], tokens, spent)
 
 
 def _drawn(candidates: Sequence[RescaleFactors], most: int, seed: int) -> list[RescaleFactors]:

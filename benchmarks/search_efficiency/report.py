@@ -51,13 +51,14 @@ def write_report(journal: Journal, path: Path, compared: int) -> None:
 def build_report(journal: Journal, compared: int) -> dict[str, Any]:
     """Return every number."""
     found = cells(journal.records)
+    planned = dict.fromkeys(key[2] for one in journal.headers for key in one["planned"])
     return {
         "results": [
             {
                 "model": model,
                 "ratio": ratio,
                 "documents": len(next(iter(next(iter(cell.values())).values())).losses),
-                "rows": {row: summary(runs) for row, runs in cell.items()},
+                "rows": {row: summary(cell[row]) for row in planned if row in cell},
                 "bars": bars(cell, compared),
                 "start_tokens": start_tokens(cell, compared),
             }
@@ -102,9 +103,11 @@ def _perplexity(row: Mapping[str, Any] | None) -> str:
     return f"{row['perplexity']:.3f} [{row['low']:.3f}, {row['high']:.3f}] ({cost})"
 
 
-def _gains(results: Sequence[Mapping[str, Any]]) -> str:
+def _gains(results: Sequence[Mapping[str, Any]]) -> str | None:
     name = next((one["bars"]["default"] for one in results if one["bars"]), "default")
     lines = [[text, *(_gain(one["bars"].get(key)) for one in results)] for key, text in BARS.items()]
+    if all(set(line[1:]) == {"-"} for line in lines):
+        return None
     return markdown([f"perplexity of {name} below that of", *(f"{one['ratio']}x" for one in results)], lines)
 
 
@@ -116,8 +119,10 @@ def _gain(found: Mapping[str, Any] | None) -> str:
     return f"{100 * found['share']:.2f} % {interval}, {found['seeds_below']} of {found['seeds']} seeds{over}"
 
 
-def _matches(results: Sequence[Mapping[str, Any]]) -> str:
+def _matches(results: Sequence[Mapping[str, Any]]) -> str | None:
     lines = [[text, *(_match(one["bars"].get(key)) for one in results)] for key, text in MATCHING.items()]
+    if all(set(line[1:]) == {"-"} for line in lines):
+        return None
     header = "default reaches the paper's search in full (same seeds, attention) at a share of its tokens of"
     return markdown([header, *(f"{one['ratio']}x" for one in results)], lines)
 

@@ -81,6 +81,11 @@ def is_seedless(row: str) -> bool:
     return row == ZERO or row.startswith("plain ")
 
 
+def has_curve(row: str) -> bool:
+    """Whether what a row had found on its way is judged, too."""
+    return is_budget(row) or row.startswith("paper")
+
+
 def build_rows(terms: Terms) -> dict[str, Runner]:
     """Return all rows in the order of their importance."""
     own, total = load_settings(preset(terms.default)), terms.paper_scores
@@ -188,8 +193,7 @@ def perturbed(bench: Bench, seed: int, settings: Settings, scores: int) -> Outco
     left = scores - first.scores
     changed = [_perturb(first.factors, search, rng) for _ in range(int(left**0.5))]
     second = halve(search.objective, [first.factors, *changed], windows[::-1], left, seed)
-    points = [*first.trajectory, *(point._replace(tokens=point.tokens + first.tokens) for point in second.trajectory)]
-    return Outcome(second.factors, first.tokens + second.tokens, first.scores + second.scores, points)
+    return Outcome(second.factors, first.tokens + second.tokens, first.scores + second.scores)
 
 
 def _perturb(factors: RescaleFactors, search: Search, rng: np.random.Generator) -> RescaleFactors:

@@ -10,7 +10,7 @@ import torch
 
 from .bench import DIGEST, Bench, Machine, Source
 from .journal import Failure, Key, Record
-from .rows import Terms, build_rows
+from .rows import Terms, build_rows, has_curve
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Worker:
         started = time.perf_counter()
         outcome = self.rows[key.row](bench, key.seed)
         seconds = time.perf_counter() - started
-        result, *points = bench.judge([outcome.factors, *(point.factors for point in outcome.trajectory)])
-        trajectory = [(point.tokens, losses) for point, losses in zip(outcome.trajectory, points, strict=True)]
+        curve = outcome.trajectory if has_curve(key.row) else ()
+        result, *points = bench.judge([outcome.factors, *(point.factors for point in curve)])
+        trajectory = [(point.tokens, losses) for point, losses in zip(curve, points, strict=True)]
         return Record(
             *key,
             model_digest=bench.model_digest,
@@ -89,7 +90,7 @@ def run_all(plan: Plan, keys: Sequence[Key], num_workers: int, minutes: float | 
             yield worker.work(key)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([f"{__package__}.__main__"])  # everything is imported once
     with context.Pool(num_workers, _start, (plan,)) as pool:  # leaving it ends the processes
         finished = pool.imap_unordered(_work, keys)
         for _ in keys:
