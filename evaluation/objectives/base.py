@@ -55,7 +55,7 @@ class WindowObjective(ABC):
 
         def forward(batch: Sequence[RescaleFactors]) -> list[WindowScore]:
             self.installation.set(batch)
-            nats = token_nats(self.model, ids.expand(len(batch), -1), self.chunk, scored)
+            nats = token_nats(self.model, ids.expand(len(batch), -1), chunk=self.chunk, scored=scored)
             scores = document_scores(nats)
             return [WindowScore(score.nats, score.tokens, score.error, forwarded=cost) for score in scores]
 
