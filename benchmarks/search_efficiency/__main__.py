@@ -20,7 +20,7 @@ from . import __doc__ as what
 from .bench import Machine, Source
 from .journal import Failure, Key, append, read
 from .report import write_report
-from .rows import Terms, build_rows, is_seedless
+from .rows import Terms, build_rows, is_central, is_seedless
 from .workers import Plan, run_all
 
 
@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     running.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     running.add_argument("--minutes", type=float, help="stop then, with what is there (default: no limit)")
     running.add_argument("--eval-samples", type=int, default=32, help="documents that judge")
-    running.add_argument("--batch-tokens", type=int, default=16384, help="tokens per forward; on a GPU 131072")
+    running.add_argument("--batch-tokens", type=int, help="tokens per forward (default: 131072 on CUDA, else 16384)")
     running.add_argument("--default", default="hybrid", help="settings of the default search: a preset or a file")
     running.add_argument("--paper", default="longrope", help="settings of the paper's search: a preset or a file")
     running.add_argument("--device", default="auto")
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def plan_keys(args: argparse.Namespace, plan: Plan) -> list[Key]:
-    """Return all runs, most wanted first: seed by seed, and of each seed row by row.
+    """Return all runs, most wanted first: what the claims are about of all seeds, then the rest, seed by seed.
 
     Raises:
         ValueError: a pattern fits no row.
@@ -101,7 +101,7 @@ def plan_keys(args: argparse.Namespace, plan: Plan) -> list[Key]:
     chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in args.rows)]
     grid = product(args.seeds, chosen, args.ratios, args.models)
     keys = (Key(source.name, ratio, row, 0 if is_seedless(row) else seed) for seed, row, ratio, source in grid)
-    return list(dict.fromkeys(keys))
+    return sorted(dict.fromkeys(keys), key=lambda key: not is_central(key.row))
 
 
 def header(args: argparse.Namespace, planned: Sequence[Key]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def header(args: argparse.Namespace, planned: Sequence[Key]) -> dict[str, Any]:
     }
     device = pick_device(args.device)
     card = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
-    options = {name: value for name, value in vars(args).items() if isinstance(value, str | int | float)}
+    options = {name: value for name, value in vars(args).items() if name not in ("models", "journal", "report")}
     origin = {"versions": versions(), "commit": git_commit(), "device": f"{device} ({card})"}
     return {**origin, "models": models, "options": options, "planned": list(planned)}
 

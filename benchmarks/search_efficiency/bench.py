@@ -21,6 +21,8 @@ from longrope.rope import Installation, RescaleFactors, RopeGeometry, install
 
 DIGEST = 16
 """Characters of a sha256 that tell models and documents apart."""
+BATCH_TOKENS, BATCH_TOKENS_ON_CUDA = 16_384, 131_072
+"""Tokens per forward of a small model: as many as fill a card, fewer where caches are what counts."""
 DIGITS = 6
 """Decimals of a stored loss, in nats per token."""
 
@@ -56,8 +58,8 @@ class Machine:
     device: str = "auto"
     dtype: str = "auto"
     """Of the searches; judges are in float32."""
-    batch_tokens: int = 16384
-    """Tokens per forward, all candidates together."""
+    batch_tokens: int | None = None
+    """Tokens per forward, all candidates together; None: as the device likes."""
     eval_samples: int = 32
     """Documents that results are judged on."""
 
@@ -115,7 +117,9 @@ class Bench:
     @property
     def batch_size(self) -> int:
         """Candidates per forward."""
-        return max(1, self.machine.batch_tokens // self.target_length)
+        on_cuda = pick_device(self.machine.device).startswith("cuda")
+        tokens = self.machine.batch_tokens or (BATCH_TOKENS_ON_CUDA if on_cuda else BATCH_TOKENS)
+        return max(1, tokens // self.target_length)
 
     def config(self, seed: int) -> SearchConfig:
         """Return the options of `longrope search` that a run stands for."""

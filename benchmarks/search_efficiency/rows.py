@@ -81,6 +81,11 @@ def is_seedless(row: str) -> bool:
     return row == ZERO or row.startswith("plain ")
 
 
+def is_central(row: str) -> bool:
+    """Whether a row is one that the claims are about: the default at its budgets, and what it is measured against."""
+    return is_budget(row) or is_seedless(row) or row == PAPER_ATTENTION
+
+
 def has_curve(row: str) -> bool:
     """Whether what a row had found on its way is judged, too."""
     return is_budget(row) or row.startswith("paper")

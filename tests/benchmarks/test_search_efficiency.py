@@ -226,3 +226,17 @@ def test_the_zero_search_seed_is_among_those_of_the_default(bench: Callable[...,
     near = [np.abs(one.lambdas - zero.lambdas).max() for one in seeds]
     assert min(near) <= 0.005 + 1e-9  # half a step of the grid
     assert seeds[int(np.argmin(near))].attention_factor == pytest.approx(zero.attention_factor, abs=5e-4)
+
+
+def test_the_queue_begins_with_what_the_claims_are_about(source: str) -> None:
+    rows, workers, benches = module("rows"), module("workers"), module("bench")
+    terms = rows.Terms((10,), 20)
+    plan = workers.Plan((benches.Source.parse(source),), benches.Machine(), terms)
+    args = SimpleNamespace(seeds=[0, 1], rows=["*"], ratios=[8, 2], models=plan.sources)
+    keys = module("__main__").plan_keys(args, plan)
+    assert len(keys) == len(set(keys))
+    central = [key.row for key in keys if rows.is_central(key.row)]
+    assert [key.row for key in keys[: len(central)]] == central
+    assert {"default 1/20", "default 1/10", "plain yarn", rows.ZERO, rows.PAPER_ATTENTION} <= set(central)
+    assert {key.seed for key in keys if rows.is_seedless(key.row)} == {0}
+    assert [key.seed for key in keys if key.row == "swept yarn"] == [0, 0, 1, 1]
