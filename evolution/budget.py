@@ -50,6 +50,8 @@ class Budget:
             reserved: tokens that the final generation costs after it.
             price: tokens of a score.
         """
+        if self.max_scored_tokens is None and self.max_hours is None:
+            return True
         spent = sum(row.forwarded for row in rows)
         known = {row.key for row in rows}
         planned = cost_of(requests, price, known) + reserved

@@ -6,6 +6,7 @@ a smaller batch, and a resumed run has to give the same numbers as one that was 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ class HistoryRow:
         """What was asked for."""
         return self.genome, self.document, self.differentiated
 
-    @property
+    @cached_property
     def genome(self) -> Genome:
         """The candidate."""
         return Genome(self.steps, self.start_tokens, self.attention, self.critical_dimension)

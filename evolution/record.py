@@ -18,7 +18,10 @@ class SearchRecord:
     """
 
     def __init__(self, rows: Sequence[HistoryRow] = (), lines: Sequence[LoggedProposal] = ()) -> None:
-        self._rows: dict[ScoreKey, HistoryRow] = {row.key: row for row in rows}
+        self._rows: dict[ScoreKey, HistoryRow] = {}
+        self._genomes: set[Genome] = set()
+        self._scored_tokens = 0
+        self._take(rows)
         self._lines = list(lines)
         self._current: Proposal | None = None
 
@@ -26,6 +29,16 @@ class SearchRecord:
     def rows(self) -> Sequence[HistoryRow]:
         """Every score, in the order it was made."""
         return tuple(self._rows.values())
+
+    @property
+    def candidates(self) -> int:
+        """Distinct candidates with a score."""
+        return len(self._genomes)
+
+    @property
+    def scored_tokens(self) -> int:
+        """Tokens sent through the model, backward passes counted twice."""
+        return self._scored_tokens
 
     @property
     def last(self) -> LoggedProposal | None:
@@ -57,7 +70,15 @@ class SearchRecord:
 
     def append(self, rows: Sequence[HistoryRow]) -> None:
         """Add the rows of one call."""
-        self._rows |= {row.key: row for row in rows}
+        self._take(rows)
+
+    def _take(self, rows: Sequence[HistoryRow]) -> None:
+        """Add rows; of one that is there already the later one counts, and it was paid for once."""
+        for row in rows:
+            known = self._rows.get(row.key)
+            self._scored_tokens += row.forwarded - (0 if known is None else known.forwarded)
+            self._rows[row.key] = row
+            self._genomes.add(row.genome)
 
     def propose(self, strategy: Strategy, budget: Budget) -> None:
         """Record what the strategy asks for, unless it was recorded before."""

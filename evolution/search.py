@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ..rope.factors import RescaleFactors
 from .budget import Budget
 from .history import HistoryRow
-from .journal import RunFolder
 from .loop import Loop
 from .objective import DifferentiableObjective, DocumentScore, Objective, rows_of_call
+from .record import SearchRecord
 from .space import Genome
 from .strategies import Evaluation, Request, Strategy
 
@@ -47,20 +47,20 @@ class SearchResult:
 def run_search(
     strategy: Strategy,
     objective: Objective,
-    folder: RunFolder,
+    record: SearchRecord,
     build: Callable[[Genome], RescaleFactors],
     on_progress: Callable[[SearchProgress], None] | None = None,
     budget: Budget | None = None,
 ) -> SearchResult:
-    """Run a strategy to its end and return the best candidate; continue where the folder stands.
+    """Run a strategy to its end and return the best candidate; continue where the record stands.
 
     Every score is asked of the objective once: candidates of a generation on the same document in one call. A run that
     has ended goes on if the budget has grown and pays for more, and else gives its result again.
 
     Args:
-        strategy: fresh, as it was built for the run in the folder.
+        strategy: fresh, as it was built for the run in the record.
         objective: scores candidates.
-        folder: records proposals and scores.
+        record: keeps proposals and scores: a `RunFolder`, or memory.
         build: makes rescale factors of a genome: `space.decode`, lengths, attention factor.
         on_progress: called after every call of the objective and after every generation.
         budget: where to stop; None: at the strategy's own end.
@@ -69,12 +69,12 @@ def run_search(
         ValueError: the budget does not pay for the first generation.
         RuntimeError: no candidate of the first generation could be scored, or none of the last.
     """
-    run = _Run(strategy, objective, folder, build, on_progress)
-    for generation, requests in Loop(strategy, folder, budget or Budget(), objective.price, run.report):
+    run = _Run(strategy, objective, record, build, on_progress)
+    for generation, requests in Loop(strategy, record, budget or Budget(), objective.price, run.report):
         run.score(requests, generation)
     if strategy.best is None:
         raise RuntimeError("a search must end with a scored candidate, got failures only; see error in history.jsonl")
-    return SearchResult(strategy.best, *_cost(folder))
+    return SearchResult(strategy.best, record.candidates, record.scored_tokens)
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,19 @@ class _Run:
 
     strategy: Strategy
     objective: Objective
-    folder: RunFolder
+    record: SearchRecord
     build: Callable[[Genome], RescaleFactors]
     on_progress: Callable[[SearchProgress], None] | None
 
     def score(self, requests: Sequence[Request], generation: int) -> None:
         """Score what is missing of a generation."""
-        for (document, gradient), genomes in self.folder.missing(requests).items():
+        for (document, gradient), genomes in self.record.missing(requests).items():
             started = time.perf_counter()
             scores = self._call(genomes, document, gradient)
             seconds = time.perf_counter() - started
             rows = rows_of_call(scores, genomes, generation, document, gradient, seconds)
             _check_price(self.objective, rows)
-            self.folder.append(rows)
+            self.record.append(rows)
             self.report(generation, requests)
 
     def _call(self, genomes: Mapping[Genome, str], document: int, gradient: bool) -> Sequence[DocumentScore]:
@@ -115,9 +115,9 @@ class _Run:
         if self.on_progress is None:
             return
         num_requested = len({(r.genome, document, r.gradient) for r in requests for document in r.documents})
-        num_missing = sum(map(len, self.folder.missing(requests).values()))
+        num_missing = sum(map(len, self.record.missing(requests).values()))
         num_generations, num_scored = self.strategy.num_generations, num_requested - num_missing
-        cost = _cost(self.folder)
+        cost = self.record.candidates, self.record.scored_tokens
         self.on_progress(SearchProgress(generation, num_generations, num_scored, num_requested, *cost))
 
 
@@ -129,8 +129,3 @@ def _check_price(objective: Objective, rows: Sequence[HistoryRow]) -> None:
                 f"a score must cost at most the price of {price} tokens, got {row.forwarded} on document "
                 f"{row.document}; mend the objective's price"
             )
-
-
-def _cost(folder: RunFolder) -> tuple[int, int]:
-    """Return the number of distinct candidates scored, and of tokens sent through the model for them."""
-    return len({row.genome for row in folder.rows}), sum(row.forwarded for row in folder.rows)

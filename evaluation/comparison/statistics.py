@@ -148,6 +148,24 @@ def smooth_fit(x: Sequence[float], y: Sequence[float]) -> SmoothFit:
     return SmoothFit(polynomial, share)
 
 
+def crossed_interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a mean over runs and items, each resampled by itself.
+
+    Runs share their items, so the cells are not independent: a resample draws rows and columns, and takes all cells
+    where they meet (Owen 2007, the pigeonhole bootstrap). With one row it is the bootstrap over items.
+
+    Args:
+        values: shape (runs, items), for example differences of two methods from several seeds on the same documents.
+        seed: of the resampling.
+    """
+    rng, (num_rows, num_columns) = np.random.default_rng(seed), values.shape
+    rows = rng.multinomial(num_rows, np.full(num_rows, 1 / num_rows), size=RESAMPLES)
+    columns = rng.multinomial(num_columns, np.full(num_columns, 1 / num_columns), size=RESAMPLES)
+    means = ((rows @ values) * columns).sum(axis=1) / (num_rows * num_columns)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
 def _difference_intervals(
     differences: NDArray[np.float64], weights: NDArray[np.float64], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ...rope import Installation, RescaleFactors
 from ..scoring.batching import Batcher
-from ..scoring.loss import DocumentScore, document_score, token_nats
+from ..scoring.loss import DocumentScore, document_scores, positions_at_once, token_nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class WindowObjective(ABC):
         """
         self.model, self.installation = model, installation
         self.batcher = Batcher(batch_size)
+        self.chunk = positions_at_once(model.config.get_text_config().vocab_size)
 
     @abstractmethod
     def window(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,8 +55,8 @@ class WindowObjective(ABC):
 
         def forward(batch: Sequence[RescaleFactors]) -> list[WindowScore]:
             self.installation.set(batch)
-            nats = token_nats(self.model, ids.expand(len(batch), -1), scored=scored)
-            scores = [document_score(row) for row in nats]
+            nats = token_nats(self.model, ids.expand(len(batch), -1), chunk=self.chunk, scored=scored)
+            scores = document_scores(nats)
             return [WindowScore(score.nats, score.tokens, score.error, forwarded=cost) for score in scores]
 
         return self.batcher.map(forward, candidates)

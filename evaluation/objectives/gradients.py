@@ -98,7 +98,7 @@ def _differentiate(
         on_cpu = (starved or _needs_offload(part.model, len(ids))) if offload is None else offload
         with torch.enable_grad(), in_chunks(part.model, rows), recomputed(part.installation.layers, on_cpu):
             changes = part.installation.set_differentiable(candidate)
-            losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), scored=scored)
+            losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), part.chunk, scored)
             total = losses.double().sum()
             (derivatives,) = torch.autograd.grad(total, changes)
         return total.item(), derivatives.tolist()

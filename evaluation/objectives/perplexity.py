@@ -43,3 +43,7 @@ class PerplexityObjective(WindowObjective):
     def window(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a window and the places of all tokens that something precedes."""
         return self.windows[index], torch.arange(1, self.windows.shape[1])
+
+    def tokens(self, index: int) -> int:
+        """Return T, which is the same for all windows."""
+        return self.windows.shape[1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .chunks import OFFLOADED_CHUNK, PREFILL_CHUNK, ROWS
-from .loss import CHUNK
+from .loss import positions_at_once
 
 MEMORY_TOLERANCE = 0.15
 """How far a measured peak may be from these formulas, as a share of them."""
@@ -103,7 +103,7 @@ def forward_bytes(
     tokens = rows * length
     scores = eager * size.heads * length * (width + FLOAT + width * (width < FLOAT))  # and their softmax, and its cast
     tables = 2 * size.head_dim * width + 8  # cos and sin; token ids
-    head = tokens * size.hidden * width + min(CHUNK, tokens) * size.vocabulary * 2 * FLOAT
+    head = tokens * size.hidden * width + min(positions_at_once(size.vocabulary), tokens) * size.vocabulary * 2 * FLOAT
     layer = max(_feed_forward(size, tokens, width, chunk), tokens * (_attention(size, width) + scores))
     return weight_bytes(size, width) + tokens * tables + max(layer, head)
 
@@ -126,7 +126,9 @@ def gradient_bytes(
     else:
         tokenwise = length * max(feed_forward, normalisation)
     layer = length * kept + max(tokenwise, length * scores)
-    head = length * 2 * size.hidden * width + min(CHUNK, length) * size.vocabulary * 3 * FLOAT
+    head = (
+        length * 2 * size.hidden * width + min(positions_at_once(size.vocabulary), length) * size.vocabulary * 3 * FLOAT
+    )
     return weight_bytes(size, width) + length * inputs * size.hidden * width + max(layer, head)
 
 

@@ -15,7 +15,9 @@ from .batching import fitting_rows, in_fitting_chunks
 from .chunks import in_chunks, recomputing
 
 CHUNK = 512
-"""Positions, over all rows, whose logits are alive at once."""
+"""Positions, over all rows, whose logits are alive at once; more of them where the vocabulary is small."""
+LOGITS = 2**23
+"""Logits that may be alive at once whatever the positions: so many cost little memory, and fewer pieces less time."""
 IGNORED = -100
 """Target of a position whose prediction is not scored, as in Transformers."""
 
@@ -30,6 +32,11 @@ class DocumentScore:
     """Number of scored tokens: one less than the length, since nothing precedes the first."""
     error: str | None = None
     """Why there is no score; a failure is never a number."""
+
+
+def positions_at_once(vocabulary: int) -> int:
+    """Return the positions, over all rows, whose logits are alive at once."""
+    return max(CHUNK, LOGITS // vocabulary)
 
 
 @torch.inference_mode()
@@ -91,10 +98,16 @@ def target_nats(
 
 def document_score(nats: torch.Tensor) -> DocumentScore:
     """Sum the token losses of one document, shape (T - 1,), in float64."""
-    total = nats.double().sum().item()
-    if not math.isfinite(total):
-        return DocumentScore(None, len(nats), f"loss is {total}")
-    return DocumentScore(total, len(nats))
+    return document_scores(nats[None])[0]
+
+
+def document_scores(nats: torch.Tensor) -> list[DocumentScore]:
+    """Sum the token losses of documents of one length, shape (B, T - 1), in float64; they come off the device once."""
+    totals, tokens = nats.double().sum(dim=1).tolist(), nats.shape[1]
+    return [
+        DocumentScore(total, tokens) if math.isfinite(total) else DocumentScore(None, tokens, f"loss is {total}")
+        for total in totals
+    ]
 
 
 def _chunk_scorer() -> Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]:

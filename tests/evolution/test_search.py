@@ -5,11 +5,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from longrope.evolution import GRADIENT_SCORES, Genome, RunFolder, SearchProgress, read_history, run_search
+from longrope.evolution import (
+    GRADIENT_SCORES,
+    Genome,
+    RunFolder,
+    SearchProgress,
+    SearchRecord,
+    read_history,
+    run_search,
+)
 from longrope.rope.factors import RescaleFactors
 
 from . import conftest
@@ -148,6 +157,16 @@ def test_progress_counts_up_to_the_whole_generation_and_names_the_best(name: str
         counts = [progress.num_scored for progress in own]
         assert counts == sorted(counts) and counts[-1] == own[-1].num_requested
     assert seen[-1].scored_tokens == result.scored_tokens
+
+
+def test_a_search_in_memory_is_the_one_in_a_folder(name: str, tmp_path: Path):
+    record = SearchRecord()
+    here = run_search(new_strategy(name), ToyObjective(), record, build)
+    with RunFolder(tmp_path / "run", {}) as folder:
+        assert run_search(new_strategy(name), ToyObjective(), folder, build) == here
+        rows = folder.rows
+    assert [replace(row, seconds=0.0) for row in record.rows] == [replace(row, seconds=0.0) for row in rows]
+    assert here.scored_tokens == sum(row.forwarded for row in rows)
 
 
 class Broken(ToyObjective):

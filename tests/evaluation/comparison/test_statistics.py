@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from longrope.evaluation.comparison.statistics import correlation, holm, paired_differences, smooth_fit, variance_share
+from longrope.evaluation.comparison.statistics import (
+    correlation,
+    crossed_interval,
+    holm,
+    paired_differences,
+    smooth_fit,
+    variance_share,
+)
 
 
 def brute_force_p(contributions: np.ndarray) -> float:
@@ -154,3 +161,22 @@ def test_the_share_of_a_smooth_fit_is_that_of_the_signal():
     x = rng.uniform(size=4000)
     y = np.sin(3 * x) / np.std(np.sin(3 * x)) + rng.normal(size=4000) / 2  # variance 1 and 1/4
     assert smooth_fit(x.tolist(), y.tolist()).share == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_crossed_interval_has_the_width_of_two_sources_of_chance():
+    rng = np.random.default_rng(2)
+    rows, columns = rng.normal(0, 2.0, size=(30, 1)), rng.normal(0, 3.0, size=(1, 40))
+    values = 5 + rows + columns
+    low, high = crossed_interval(values, seed=0)
+    wanted = math.sqrt(rows.var() / 30 + columns.var() / 40)  # of the mean of additive effects, each drawn by itself
+    assert (high - low) / 2 == pytest.approx(1.96 * wanted, rel=0.05)
+    assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.1 * wanted)
+
+
+def test_a_crossed_interval_of_one_run_is_the_bootstrap_over_items():
+    values = np.random.default_rng(3).normal(size=25)
+    reference = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(1))
+    low, high = crossed_interval(values[None], seed=0)
+    width = reference.confidence_interval.high - reference.confidence_interval.low
+    assert low == pytest.approx(reference.confidence_interval.low, abs=0.05 * width)
+    assert high == pytest.approx(reference.confidence_interval.high, abs=0.05 * width)

@@ -39,8 +39,8 @@ def test_the_identity_scores_the_pretrained_model(llama, random_data):
 
 
 def test_a_failing_candidate_leaves_the_others_their_scores(llama, random_data, monkeypatch):
-    def poisoned(model, ids, scored):
-        nats = token_nats(model, ids, scored=scored).clone()
+    def poisoned(model, ids, chunk, scored):
+        nats = token_nats(model, ids, chunk, scored).clone()
         nats[1, 3] = float("nan")
         return nats
 

@@ -13,7 +13,7 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from longrope.evaluation.scoring.loss import document_score, token_nats
+from longrope.evaluation.scoring.loss import CHUNK, document_score, document_scores, positions_at_once, token_nats
 
 TINY = {
     "vocab_size": 64,
@@ -100,6 +100,21 @@ def test_a_loss_that_is_not_finite_is_an_error_and_no_number():
     assert score.nats is None
     assert score.tokens == 2
     assert "nan" in str(score.error)
+
+
+def test_documents_are_scored_together_as_alone():
+    nats = torch.rand(3, 50, generator=torch.Generator().manual_seed(0))
+    nats[1, 7] = math.inf
+    together = document_scores(nats)
+    assert [one.nats for one in together[::2]] == pytest.approx([document_score(nats[row]).nats for row in (0, 2)])
+    assert together[1] == document_score(nats[1])
+    assert together[1].nats is None
+
+
+def test_a_large_vocabulary_has_few_positions_at_once_and_a_small_one_no_more_logits():
+    assert positions_at_once(128_256) == CHUNK
+    for vocabulary in (64, 2048, 8192):
+        assert CHUNK <= positions_at_once(vocabulary) < CHUNK * 128_256 / vocabulary
 
 
 def test_a_document_score_sums_in_double_precision():
