@@ -188,7 +188,7 @@ def draw(records: Mapping[Key, Record], path: Path) -> None:
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(ratios)), frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
