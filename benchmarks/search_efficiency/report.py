@@ -175,7 +175,7 @@ def draw(records: Mapping[Key, Record], path: Path) -> None:
     """Draw held-out perplexity against scored tokens, the median over seeds, one panel per model and ratio."""
     found = cells(records)
     models, ratios = sorted({model for model, _ in found}), sorted({ratio for _, ratio in found})
-    size = (3.6 * len(ratios), 3.2 * len(models))
+    size = (3.6 * len(ratios), 3.2 * len(models) + 2)  # the legend is below
     figure, panels = plt.subplots(len(models), len(ratios), figsize=size, squeeze=False, layout="constrained")
     for row, model in enumerate(models):
         for column, ratio in enumerate(ratios):
@@ -188,7 +188,8 @@ def draw(records: Mapping[Key, Record], path: Path) -> None:
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    ncols = min(3, len(ratios))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols, frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

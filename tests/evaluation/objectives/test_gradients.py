@@ -13,6 +13,7 @@ from longrope.evaluation.objectives.gradients import GradientObjective, recomput
 from longrope.evaluation.objectives.mixed import MixedObjective
 from longrope.evaluation.objectives.perplexity import PerplexityObjective
 from longrope.evaluation.scoring import resources
+from longrope.evaluation.scoring.loss import differentiable_token_nats
 from longrope.rope import RescaleFactors, install
 
 LENGTH = 48
@@ -131,6 +132,21 @@ def test_inputs_of_layers_rest_on_the_cpu_where_the_device_may_lack_room(llama, 
             monkeypatch.setattr(resources, "spare_memory", lambda _, spare=spare: spare)
             assert objective.gradient(CANDIDATE, 0) == expected
             assert len(moved) == count
+
+
+def test_the_inputs_of_layers_and_nothing_else_go_to_the_cpu(llama, monkeypatch):
+    moved = []
+
+    def recording(pin_memory):
+        return torch.autograd.graph.saved_tensors_hooks(lambda x: moved.append(x.shape) or x, lambda x: x)
+
+    monkeypatch.setattr(gradients, "save_on_cpu", recording)
+    with install(llama) as installation, torch.enable_grad(), recomputed(installation.layers, offload=True):
+        changes = installation.set_differentiable(CANDIDATE)
+        ids = torch.zeros(1, LENGTH, dtype=torch.long)
+        torch.autograd.grad(differentiable_token_nats(llama.requires_grad_(False), ids).sum(), changes)
+    states = [shape for shape in moved if shape.numel()]  # the rest is a mark of the checkpoint's own
+    assert states == len(llama.model.layers) * [(1, LENGTH, llama.config.hidden_size)]
 
 
 def test_a_forward_that_somebody_else_put_in_place_is_kept():
