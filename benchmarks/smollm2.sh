@@ -50,17 +50,14 @@ compare() { # folder, then options of `longrope evaluate`
         --samples "$EVAL_TEXTS" --dataset-min-tokens $((2 * target)) --passkey-depths "$DEPTHS" --output-dir "$@"
 }
 
-measure() { # task, then lengths
-    compare "$RUN/evaluation" --methods $baselines --factors "${found[@]}" --dtype "$DTYPE" --tasks "$1" --lengths "${@:2}"
+measure() { # lengths
+    compare "$RUN/evaluation" --methods $baselines --factors "${found[@]}" --dtype "$DTYPE" --tasks perplexity passkey \
+        --lengths "$@"
 }
 
-evaluate() {
-    for task in perplexity passkey; do measure $task 2048 8192 $target; done
-}
+evaluate() { measure 2048 8192 $target; }
 
-beyond() { # twice the length that everything is built for; this takes longer than all the rest
-    for task in perplexity passkey; do measure $task $((2 * target)); done
-}
+beyond() { measure $((2 * target)); } # what everything is built for, twice; this takes longer than all the rest
 
 precision() { # does the dtype change losses or their order? the first two texts again
     compare "$RUN/float32" --methods none ntk yarn "$start" --factors "${found[@]}" --dtype float32 --tasks perplexity \

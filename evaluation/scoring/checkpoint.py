@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,13 @@ def _refuse_adapter(folder: Path) -> None:
 def _gguf_checkpoint(file: Path) -> Checkpoint:
     if not file.is_file():
         raise ValueError(f"model must be a GGUF file that exists, got {file}; no such file")
+    state = file.stat()
+    return _read_gguf(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_gguf(file: Path, size: int, modified: int) -> Checkpoint:
+    """Read a file in a certain state once: its vocabulary alone takes seconds."""
     try:
         reader: Any = import_module("gguf").GGUFReader(file)
         _check_gguf(reader, file)
