@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedModel
 
 from ..data.haystack import Haystack, Hidden
-from ..data.prompts import Needle, key_names
+from ..data.prompts import Needle, PromptStyle, key_names
 from ..data.seeding import seeded
 from .haystack import HaystackTask
 from .longbench.metrics import rouge_l
@@ -91,8 +91,7 @@ class MultiNeedle(HaystackTask):
         statements = [haystack.style.key_value(key, value).statement for value in values]
         places = needle_depths(depth, self.needles)
         hidden = [Hidden(place, statement) for place, statement in zip(places, statements, strict=True)]
-        asked = f"special magic numbers for {key} mentioned in the provided text"
-        question, stem = haystack.style.line.format(f"What are all the {asked}?"), f" The {asked} are"
+        question, stem = all_values_question(haystack.style, key)
         ids = haystack.prompt(hidden, question, length, self.max_new_tokens, rng, stem)
         labels = {"depth": depth, "trial": trial, "needle_depths": places}
         return Sample(f"depth {depth} trial {trial}", ids, tuple(values), labels)
@@ -111,6 +110,12 @@ class MultiNeedle(HaystackTask):
 def needle_depths(depth: float, count: int) -> list[float]:
     """Return the depths of `count` needles of which the first is at `depth`: the others follow every (1 - D) / n."""
     return [round(depth + number * (1 - depth) / count, 6) for number in range(count)]
+
+
+def all_values_question(style: PromptStyle, key: str) -> tuple[str, str]:
+    """Return the question for all values of one key, and how its answer begins."""
+    asked = f"special magic numbers for {key} mentioned in the provided text"
+    return style.line.format(f"What are all the {asked}?"), f" The {asked} are"
 
 
 def magic_numbers(rng: random.Random, count: int) -> list[str]:

@@ -39,13 +39,13 @@ def sample_exercise(kind: str, style: PromptStyle, rng: random.Random) -> Exerci
     if kind == "all_values":
         (name,), values = _names(1, rng), [_number(7, rng) for _ in range(2)]
         statements = [style.key_value(name, value).statement for value in values]
-        return Exercise(statements, all_values_question(style, name), " and ".join(values))
+        return Exercise(statements, "".join(all_values_question(style, name)), " and ".join(values))
     return _variables(style, rng)
 
 
 def _of(needles: list[Needle], rng: random.Random) -> Exercise:
     asked = rng.choice(needles)
-    return Exercise([needle.statement for needle in needles], asked.question, asked.answer)
+    return Exercise([needle.statement for needle in needles], asked.question + asked.stem, asked.answer)
 
 
 def _variables(style: PromptStyle, rng: random.Random) -> Exercise:

@@ -1,6 +1,7 @@
 """Frames of prompts against `apply_chat_template` of Transformers, for templates as model families have them."""
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -34,7 +35,8 @@ def with_template(tokenizer: PreTrainedTokenizerFast, template: str) -> PreTrain
 def test_a_whole_prompt_is_what_transformers_makes_of_the_message(tokenizer, template, message):
     chosen = with_template(tokenizer, template)
     conversation = [{"role": "user", "content": message}]
-    expected = chosen.apply_chat_template(conversation, add_generation_prompt=True, date_string=DATE, return_dict=False)
+    options = {"add_generation_prompt": True, "date_string": DATE, "return_dict": False}
+    expected: Any = chosen.apply_chat_template(conversation, **options)
     around = frame(chosen, chat=True)
     assert around.encode(message) == expected
     assert around.encode(message, " It is") == expected + chosen.encode(" It is", add_special_tokens=False)
