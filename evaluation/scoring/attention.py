@@ -8,6 +8,7 @@ they may see.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -24,16 +25,24 @@ MASK_NUMBERS = 2**24
 OPTIONS = "mask_options"
 """Attribute of a mark in place of a mask: the arguments of `sdpa_mask`."""
 
+_replaced: list[tuple[Any, Any]] = []
+"""Functions that each context found, so that the first one's return when the last ends, in whatever thread."""
+_lock = Lock()
+
 
 @contextmanager
 def without_masks() -> Iterator[None]:
     """Let models whose attention is SDPA work without large masks; other kernels are not changed. Not for gradients."""
-    before = ALL_ATTENTION_FUNCTIONS[SDPA], ALL_MASK_ATTENTION_FUNCTIONS[SDPA]
-    ALL_ATTENTION_FUNCTIONS[SDPA], ALL_MASK_ATTENTION_FUNCTIONS[SDPA] = lower_right_sdpa, lower_right_mask
+    with _lock:
+        _replaced.append((ALL_ATTENTION_FUNCTIONS[SDPA], ALL_MASK_ATTENTION_FUNCTIONS[SDPA]))
+        ALL_ATTENTION_FUNCTIONS[SDPA], ALL_MASK_ATTENTION_FUNCTIONS[SDPA] = lower_right_sdpa, lower_right_mask
     try:
         yield
     finally:
-        ALL_ATTENTION_FUNCTIONS[SDPA], ALL_MASK_ATTENTION_FUNCTIONS[SDPA] = before
+        with _lock:
+            original, _ = _replaced[0], _replaced.pop()
+            if not _replaced:
+                ALL_ATTENTION_FUNCTIONS[SDPA], ALL_MASK_ATTENTION_FUNCTIONS[SDPA] = original
 
 
 def lower_right_mask(*sizes: Any, **options: Any) -> torch.Tensor | None:

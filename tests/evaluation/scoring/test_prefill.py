@@ -152,6 +152,16 @@ def test_an_error_inside_leaves_the_functions_of_transformers() -> None:
     assert ALL_ATTENTION_FUNCTIONS["sdpa"] is not lower_right_sdpa
 
 
+def test_contexts_that_overlap_leave_the_functions_of_transformers() -> None:
+    one, other = without_masks(), without_masks()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert ALL_ATTENTION_FUNCTIONS["sdpa"] is lower_right_sdpa
+    other.__exit__(None, None, None)
+    assert ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] is sdpa_mask
+
+
 def test_an_offloaded_cache_keeps_full_layers_alone_on_the_cpu() -> None:
     kinds = [type(layer) is OffloadedLayer for layer in offloaded_cache(build("mixed")).layers]
     assert kinds == [True, False]
