@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from .attention import without_masks
 from .batching import fitting_rows, in_fitting_chunks
 from .chunks import in_chunks, recomputing
 
@@ -59,7 +60,7 @@ def token_nats(
     """
 
     def nats(rows: int) -> torch.Tensor:
-        with in_chunks(model, rows):
+        with in_chunks(model, rows), without_masks():
             return differentiable_token_nats(model, ids, chunk, scored)
 
     return in_fitting_chunks(model, nats) if len(ids) == 1 else nats(fitting_rows(model))

@@ -61,7 +61,9 @@ class FlashLike(torch.autograd.Function):
         return whole[0], *(one.view(shared).sum(2) for one in whole[1:])
 
 
-def flash_like_attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **_: Any) -> tuple[Any, None]:
+def flash_like_attention(
+    module: Any, query: Any, key: Any, value: Any, mask: Any, *_: Any, **__: Any
+) -> tuple[Any, None]:
     """Return the output of attention without numbers."""
     assert mask is None
     return FlashLike.apply(query, key, value), None

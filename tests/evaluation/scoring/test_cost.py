@@ -151,12 +151,15 @@ def large(layers: int) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize(("kind", "length"), [("forward", 16384), ("forward", 131072), ("gradient", 65536)])
+@pytest.mark.parametrize(
+    ("kind", "layers", "length"), [("forward", 2, 16384), ("forward", 4, 131072), ("gradient", 32, 131072)]
+)
 def test_a_large_model_at_a_large_length_takes_what_the_formula_says(
-    kind: str, length: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, layers: int, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", flash_like_attention)
-    model = large(2)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", flash_like_attention)
+    model = large(layers)
     expected = (forward_bytes if kind == "forward" else gradient_bytes)(model_size(model), length, 2)
     assert peak_of(model, kind, length=length) == pytest.approx(expected, rel=MEMORY_TOLERANCE)
 

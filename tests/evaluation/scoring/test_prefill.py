@@ -22,6 +22,7 @@ from longrope.evaluation.scoring import attention, resources
 from longrope.evaluation.scoring.attention import lower_right_sdpa, without_masks
 from longrope.evaluation.scoring.cache import OffloadedLayer, needs_offload, offloaded_cache
 from longrope.evaluation.scoring.generation import greedy
+from longrope.evaluation.scoring.loss import differentiable_token_nats, token_nats
 
 from .live import LiveBytes
 
@@ -100,6 +101,22 @@ def test_no_mask_grows_with_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert largest(10**6) >= 100 * 400, "which counts masks"
 
 
+@pytest.mark.skipif("q_length" not in signature(sdpa_mask).parameters, reason="a later version of Transformers")
+@pytest.mark.parametrize("name", ["sliding", "mixed"])
+@pytest.mark.parametrize("numbers", [1, 50, 600])
+def test_windows_under_a_sliding_window_are_scored_and_answered_without_a_large_mask(
+    name: str, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = build(name), prompts(2, 64)
+    expected, answers = differentiable_token_nats(model, ids), greedy(model, ids, 5)
+    monkeypatch.setattr(attention, "MASK_NUMBERS", numbers)
+    with LiveBytes(model) as live, torch.no_grad():
+        torch.testing.assert_close(unwrap(token_nats)(model, ids), expected, rtol=1e-4, atol=1e-4)
+    assert live.largest_mask <= max(600, 2 * 2 * 18)  # heads that share keys, keys in reach of a query
+    for chunk in (13, 64):
+        assert torch.equal(greedy(model, ids, 5, prefill_chunk=chunk), answers)
+
+
 def as_this_version_says(q_length: int, q_offset: int, **options: Any) -> dict[str, Any]:
     """Return the arguments of `sdpa_mask` as the installed version of Transformers takes them."""
     if "q_length" in signature(sdpa_mask).parameters:
@@ -133,6 +150,16 @@ def test_an_error_inside_leaves_the_functions_of_transformers() -> None:
         raise KeyError
     assert ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] is sdpa_mask
     assert ALL_ATTENTION_FUNCTIONS["sdpa"] is not lower_right_sdpa
+
+
+def test_contexts_that_overlap_leave_the_functions_of_transformers() -> None:
+    one, other = without_masks(), without_masks()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert ALL_ATTENTION_FUNCTIONS["sdpa"] is lower_right_sdpa
+    other.__exit__(None, None, None)
+    assert ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] is sdpa_mask
 
 
 def test_an_offloaded_cache_keeps_full_layers_alone_on_the_cpu() -> None:
