@@ -7,8 +7,9 @@ exact for normal differences of unknown variance.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ MIXTURE_PRECISION = 0.25
 """Of the effect, in squared standard deviations of a window: tight at 4 to 30 windows, the most that a search has."""
 
 Losses = Sequence[float] | NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def gain(losses: Losses, reference: Losses, level: float) -> Gain:
         level: chance that a bound is ever wrong, each of the two, above 0 and below 0.5.
 
     Returns:
-        Bounds are infinite below four windows, unless the difference is the same on all of at least two.
+        Bounds are infinite on one or two windows, unless the difference is the same on both.
     """
     own, other = np.asarray(losses, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if not np.all(np.isfinite(other)) or len(own) == 0:
@@ -80,6 +82,32 @@ def survivors(table: Sequence[Losses], level: float) -> list[int]:
     Returns:
         Indices; none if all failed.
     """
-    means = [float(np.mean(losses)) for losses in table]
-    ranked = sorted((index for index in range(len(table)) if math.isfinite(means[index])), key=lambda one: means[one])
+    ranked = _ranked(dict(enumerate(table)))
     return [one for one in ranked if one == ranked[0] or gain(table[one], table[ranked[0]], level).high >= 0]
+
+
+def choose(baselines: Mapping[Key, Losses], found: Mapping[Key, Losses], level: float) -> tuple[Key | None, Gain | None]:
+    """Return the winner among baselines and what a search found, and the gain of the best found over the best baseline.
+
+    A baseline needs no search, so it wins unless that gain is sure. The best baseline is the one of the lowest loss
+    here, which speaks for it; that the best of several found is taken speaks for the search, so they share the level.
+
+    Args:
+        baselines: losses on the same windows, infinite for failures.
+        found: losses there.
+        level: chance that the lower bound does not hold.
+
+    Returns:
+        The winner, None if all failed, and the gain, None unless both have a candidate that did not.
+    """
+    rivals, finds = (_ranked(losses) for losses in (baselines, found))
+    if not rivals or not finds:
+        return next(iter([*rivals, *finds]), None), None
+    gained = gain(found[finds[0]], baselines[rivals[0]], level / len(found))
+    return (finds if gained.low > 0 else rivals)[0], gained
+
+
+def _ranked(losses: Mapping[Key, Losses]) -> list[Key]:
+    """Return who did not fail, best first."""
+    means = {key: float(np.mean(own)) for key, own in losses.items()}
+    return sorted((key for key, mean in means.items() if math.isfinite(mean)), key=lambda key: means[key])

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..racing import Gain, gain
+from ..racing import Gain, choose
 from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
-from .generational import SelectingStrategy, best_of
+from .generational import SelectingStrategy
 from .race import Race, Stage, Tools, window_losses
-from .stages import STAGES, Record, new_stage
+from .stages import STAGES, Profile, Record, new_stage
 from .windows import WindowPool, split
 
 PROBE_WINDOWS = 3
@@ -27,6 +27,8 @@ RACE_SHARE = 0.2
 """Of the budget, for the race of the baselines at most."""
 TURN_SHARE = 0.4
 """Of the scores left, for a turn of a kind of stage."""
+LEAST_TURN = 1.5
+"""Generations in a turn at least."""
 COMPARISON_SHARE = 0.5
 """Of a turn, for the race of what it found against the incumbent."""
 PATIENCE = 2
@@ -67,12 +69,13 @@ class HybridStrategy(SelectingStrategy):
         self._incumbents: list[Genome] = []
         self._baselines = list(self._names)
         self._gain: Gain | None = None
-        kinds = ["profile", "family", "polish"]
+        kinds = ("profile", "family", "polish") if settings.use_gradients else ("family", "profile", "polish")
         self._records = {kind: Record() for kind in kinds}
         self._stage: Stage = Race(self._tools, self._names, min(self._left, int(RACE_SHARE * settings.num_scores)))
         self._kind = ""
         self._left_before = 0
         self._to_probe: Genome | None = None
+        self._gradients = settings.use_gradients
 
     def _new_tools(self, windows_left: Sequence[int] = ()) -> Tools:
         pool, settings = WindowPool(self._windows, self._rng, windows_left), self._settings
@@ -114,6 +117,7 @@ class HybridStrategy(SelectingStrategy):
         stage, found = self._stage, self._stage.proposals
         if not isinstance(stage, Race):
             if not found:
+                self._gradients = self._gradients and not isinstance(stage, Profile)  # such as for lack of memory
                 self._credit(0.0)
                 return self._next_turn()
             incumbent = self._incumbents[-1]
@@ -122,7 +126,7 @@ class HybridStrategy(SelectingStrategy):
         if stage.incumbent is None:
             self._baselines = list(found) or self._baselines
         else:
-            self._credit(stage.gain)
+            self._credit(stage.gain, next(iter(found.values()), ""))
         if not found:
             return self._next_turn() if self._incumbents else None
         self._incumbents.append(next(iter(found)))
@@ -130,8 +134,8 @@ class HybridStrategy(SelectingStrategy):
             self._to_probe = self._incumbents[-1]
         return self._next_turn()
 
-    def _credit(self, gained: float) -> None:
-        self._records[self._kind].credit(gained, self._left_before - self._left)
+    def _credit(self, gained: float, origin: str = "") -> None:
+        self._records[self._kind].credit(gained, self._left_before - self._left, origin)
 
     @property
     def _turn_left(self) -> int:
@@ -140,18 +144,18 @@ class HybridStrategy(SelectingStrategy):
 
     @property
     def _turn_scores(self) -> int:
-        return min(max(int(TURN_SHARE * self._left_before), 2 * self._tools.width), self._left_before)
+        return min(max(int(TURN_SHARE * self._left_before), int(LEAST_TURN * self._tools.width)), self._left_before)
 
     def _next_turn(self) -> Stage | None:
         """Return a stage of the kind that gained most; None once the scores are spent or no kind gains any more."""
         records = self._records
         self._left_before = self._left
         given_up = all(one.failures >= PATIENCE for one in records.values())
-        if given_up or self._left_before < self._tools.width:
+        if given_up or self._left_before < LEAST_TURN * self._tools.width:
             return None
         self._kind = max(records, key=lambda kind: (records[kind].rate, -records[kind].failures))
         num_scores = int((1 - COMPARISON_SHARE) * self._turn_scores)
-        return new_stage(self._kind, self._tools, records[self._kind], self._incumbents, num_scores)
+        return new_stage(self._kind, self._tools, records[self._kind], self._incumbents, num_scores, self._gradients)
 
     def _learn(self, evaluations: Sequence[Evaluation]) -> None:
         self._count(evaluations)
@@ -171,18 +175,16 @@ class HybridStrategy(SelectingStrategy):
         found = [one for one in dict.fromkeys(reversed(self._incumbents)) if one not in self._names]
         room = max(self._reserve // SELECTION_WINDOWS - len(baselines), 1)
         finalists = [*baselines, *found[:room]][: self._reserve]
-        windows = tuple(self._selection[: self._reserve // len(finalists)])
+        most = self._reserve // len(finalists) if len(finalists) > 1 else min(self._reserve, SELECTION_WINDOWS)
+        windows = tuple(self._selection[:most])
         return [Request(one, windows, self._names.get(one, "incumbent")) for one in finalists]
 
     def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
-        baseline = best_of([one for one in evaluations if one.genome in self._names])
-        found = [one for one in evaluations if one.genome not in self._names]
-        best = best_of(found)
-        if baseline is None or best is None:
-            return baseline or best
-        level = self._settings.significance / len(found)
-        self._gain = gain(window_losses(best), window_losses(baseline), level)
-        return best if self._gain.low > 0 else baseline
+        losses = {one.genome: window_losses(one) for one in evaluations}
+        baselines = {genome: own for genome, own in losses.items() if genome in self._names}
+        found = {genome: own for genome, own in losses.items() if genome not in self._names}
+        winner, self._gain = choose(baselines, found, self._settings.significance)
+        return next((one for one in evaluations if one.genome == winner), None)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -194,6 +196,7 @@ class HybridStrategy(SelectingStrategy):
             "kind": self._kind,
             "left_before": self._left_before,
             "to_probe": self._to_probe,
+            "gradients": self._gradients,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -205,3 +208,4 @@ class HybridStrategy(SelectingStrategy):
         self._records = {kind: Record(**record) for kind, record in state["records"].items()}
         self._stage = STAGES[state["stage"]["name"]].restored(self._tools, state["stage"]["state"])
         self._kind, self._left_before, self._to_probe = state["kind"], state["left_before"], state["to_probe"]
+        self._gradients = state["gradients"]

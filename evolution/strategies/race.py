@@ -15,7 +15,7 @@ from .base import Evaluation, Request
 from .windows import WindowPool
 
 ROUND_WINDOWS = 4
-"""Windows of a round at least: below four, the test says nothing."""
+"""Windows of a round at least: below four, the test says little."""
 ACCEPTANCE = 0.25
 """Chance that an equal challenger becomes the incumbent: nothing is claimed of it before the selection."""
 

@@ -21,10 +21,14 @@ GENERATION_WINDOWS = 2
 """Windows that a generation of candidates shares at least, so that none is fitted."""
 NUM_KNOTS = 16
 """Knots of a profile: all pairs follow the noise of single windows, few knots miss the sensitive ones."""
-STEP_LENGTHS = (1.0, 0.5, 0.25, 0.125)
+FAR = "profile:far"
+"""Origin of the longest step along the gradient."""
+STEP_LENGTHS = (2.0, 1.0, 0.5, 0.25, 0.125)
 """Shares of the trust region that a step along the gradient is tried with."""
 DIFFERENCE = 0.25
 """Share of the trust region at which an objective without gradients is looked at to both sides."""
+DIFFERENCE_WINDOWS = 4
+"""Windows for that at least; there are fewer knots where they can't be paid for."""
 MUTATION_PROBABILITY = 0.1
 """Of a gene: about three of 32 pairs."""
 MAX_ATTEMPTS = 20
@@ -74,6 +78,7 @@ class Profile(Stage):
     """
 
     origin: Genome
+    num_knots: int
     num_windows: int
     radius: float
     """Of the trust region: largest change of log lambda at a knot."""
@@ -113,11 +118,11 @@ class Profile(Stage):
             return {}
         direction = descent_direction(np.array(self.samples))
         steps = [self._coordinates.genome(self.radius * share * direction) for share in STEP_LENGTHS]
-        return dict.fromkeys(steps, "profile")
+        return {one: "profile" if number else FAR for number, one in enumerate(steps)}
 
     @property
     def _coordinates(self) -> KnotCoordinates:
-        return KnotCoordinates(self.tools.space, self.origin, NUM_KNOTS)
+        return KnotCoordinates(self.tools.space, self.origin, self.num_knots)
 
 
 def descent_direction(samples: Vector) -> Vector:
@@ -199,15 +204,16 @@ class Record:
 
     failures: int = 0
     """Turns in a row without a gain: the next looks closer, on more windows."""
-    turns: int = 0
-    """Turns taken."""
     rate: float = math.inf
     """Gain of the last turn per score that it cost, in nats per token; infinite before the first."""
 
-    def credit(self, gain: float, num_scores: int) -> None:
-        """Take note of what the last turn gained, 0 if nothing, and of what it cost."""
-        self.turns += 1
+    radius: float = 1.0
+    """Share of the trust region: half after a failure, twice after a success of the longest step."""
+
+    def credit(self, gain: float, num_scores: int, origin: str = "") -> None:
+        """Take note of what the last turn gained, 0 if nothing, what it cost, and where the winner came from."""
         self.failures = 0 if gain > 0 else self.failures + 1
+        self.radius *= 0.5 if self.failures else 2.0 if origin == FAR else 1.0
         self.rate = gain / max(num_scores, 1)
 
 
@@ -216,27 +222,40 @@ def population_size(tools: Tools) -> int:
     return max(POPULATION, round(math.sqrt(2 * tools.width)))
 
 
-def new_stage(kind: str, tools: Tools, record: Record, incumbents: Sequence[Genome], num_scores: int) -> Stage:
-    """Return a stage of a kind that starts from the last incumbent and spends at most so many scores."""
-    radius = tools.settings.trust_radius * math.log(tools.space.scale) * 0.5**record.failures
+def new_stage(
+    kind: str, tools: Tools, record: Record, incumbents: Sequence[Genome], num_scores: int, gradients: bool
+) -> Stage:
+    """Return a stage of a kind.
+
+    Args:
+        kind: family, profile or polish.
+        tools: of the search.
+        record: of the kind.
+        incumbents: so far; it starts from the last one.
+        num_scores: what it may spend.
+        gradients: whether the objective has any.
+    """
+    radius = record.radius * tools.settings.trust_radius * math.log(tools.space.scale)
     if kind == "profile":
-        return _new_profile(tools, incumbents[-1], radius, num_scores)
+        return _new_profile(tools, incumbents[-1], radius, num_scores, gradients)
     size = population_size(tools)
     cost = size * tools.num_windows(size, GENERATION_WINDOWS)
     if kind == "polish":
-        return Polish(tools, list(incumbents[-2:]), num_scores // cost)
+        return Polish(tools, list(incumbents[-2:]), max(num_scores // cost, 1))
     seed = int(tools.rng.integers(2**32))
     explorer = Explorer.start(tools.space, incumbents[-1], radius, size, seed)
     choices = [one for one in tools.space.start_token_choices if one != incumbents[-1].start_tokens]
     count = min(max(tools.width // ROUND_WINDOWS - 3, 1), len(choices))
     drawn = tools.rng.permutation(len(choices))[:count]
-    return Family(tools, explorer, num_scores // cost, tuple(choices[int(place)] for place in drawn))
+    return Family(tools, explorer, max(num_scores // cost, 1), tuple(choices[int(place)] for place in drawn))
 
 
-def _new_profile(tools: Tools, origin: Genome, radius: float, num_scores: int) -> Profile:
-    if tools.settings.use_gradients:
-        return Profile(tools, origin, min(num_scores // GRADIENT_SCORES, tools.width), radius, None)
-    count = KnotCoordinates(tools.space, origin, NUM_KNOTS).num_coordinates
+def _new_profile(tools: Tools, origin: Genome, radius: float, num_scores: int, gradients: bool) -> Profile:
+    if gradients:
+        return Profile(tools, origin, NUM_KNOTS, min(num_scores // GRADIENT_SCORES, tools.width), radius, None)
+    attention = int(tools.space.search_attention)
+    num_knots = min(max(num_scores // (2 * DIFFERENCE_WINDOWS) - attention, 1), NUM_KNOTS)
+    count = KnotCoordinates(tools.space, origin, num_knots).num_coordinates
     rotation = np.linalg.qr(tools.rng.normal(size=(count, count)))[0]
     directions = DIFFERENCE * radius * math.sqrt(count) * rotation
-    return Profile(tools, origin, num_scores // (2 * count), radius, directions)
+    return Profile(tools, origin, num_knots, num_scores // (2 * count), radius, directions)

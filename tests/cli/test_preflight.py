@@ -174,10 +174,7 @@ def test_a_window_on_every_layer_is_refused_or_told(
     assert "attends to 32 tokens at most in every layer that factors rescale" in told
 
 
-@pytest.mark.parametrize(("settings", "code"), [("hybrid", 0), ("gradient", 2)])
-def test_gradients_that_do_not_fit_are_noted_or_refused(
-    settings: str,
-    code: int,
+def test_gradients_that_do_not_fit_are_noted(
     model_folder: Path,
     tokens: Path,
     tmp_path: Path,
@@ -187,11 +184,9 @@ def test_gradients_that_do_not_fit_are_noted_or_refused(
     monkeypatch.setattr(preflight, "gradient_need", lambda *_: 10**15)
     monkeypatch.setattr(preflight, "forward_need", lambda *_: 0)
     options = {"model": model_folder, "tokenized": tokens, "target_length": 128, "samples": 2}
-    options |= {"hyper_params": settings, "output_dir": tmp_path / "run", "max_scored_tokens": 128 * 60}
-    assert command("search", **options) == code
-    captured = capsys.readouterr()
-    assert ("goes on without gradients" in captured.out) == (code == 0)
-    assert ("must hold a gradient of 128 tokens" in captured.err) == (code == 2)
+    options |= {"output_dir": tmp_path / "run", "max_scored_tokens": 128 * 60}
+    assert command("search", **options) == 0
+    assert "goes on without gradients" in capsys.readouterr().out
 
 
 def test_a_container_may_use_no_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,9 @@ from longrope.rope import load_factors
 from .small import without_times
 
 SETTINGS = {
-    "gradient": {"num_iterations": 4, "num_knots": 4, "windows_per_document": 2, "seed_windows": 1},
     "pareto": {"population_size": 20, "num_iterations": 3, "short_documents": 2},
-    "piecewise": {
-        "population_size": 16, "num_iterations": 3, "num_mutations": 4, "num_crossovers": 4, "num_parents": 4,
+    "paper": {
+        "population_size": 16, "num_iterations": 3, "num_mutations": 4, "num_crossovers": 4, "num_parents": 4, "pieces": True,
     },
 }  # fmt: skip
 TARGET, ORIGINAL = 128, 32
