@@ -19,9 +19,9 @@ SELECTION_DOCUMENTS = 0.3
 """Share of the documents that are kept for the selection."""
 SELECTION_WINDOWS = 24
 """Windows on which finalists are scored at least, where the budget allows, before a further incumbent joins them."""
-LEAST_GENERATIONS = 16
+LEAST_GENERATIONS = 40
 """Generations of full width that a budget is to give at least: below, they are narrower."""
-LEAST_WIDTH = 16
+LEAST_WIDTH = 20
 """Scores of a generation in the smallest budgets."""
 RACE_SHARE = 0.2
 """Of the budget, for the race of the baselines at most."""
