@@ -39,8 +39,8 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "attention factor fixed (su)": {"search_attention": False},
     "no gradients": {"use_gradients": False},
     "one window per document, five documents": {"windows_per_document": 1},
-    "last point instead of the average": {"averaged_share": 0.001},
-    "one stage for all scores": {"stage_share": 1.0},
+    "steps half as long": {"trust_radius": 0.04},
+    "a selection half as large": {"selection_share": 0.12},
 }
 """The default with one ingredient changed, by the name it is reported under."""
 FEW_DOCUMENTS = "one window per document, five documents"

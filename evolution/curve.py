@@ -123,7 +123,9 @@ def _selected(rows: Sequence[HistoryRow]) -> Genome | None:
         return None
     scores, seeds = _by_genome(rows), {row.genome for row in rows if kind_of(row.origin) == "seed"}
     finalists = {row.genome for row in last}
-    documents = set.intersection(_probed(rows) | {row.document for row in last}, *({*scores[genome]} for genome in finalists))
+    documents = set.intersection(
+        _probed(rows) | {row.document for row in last}, *({*scores[genome]} for genome in finalists)
+    )
     losses = {
         genome: [math.inf if (row := scores[genome][one]).nats is None else _loss_of(row) for one in sorted(documents)]
         for genome in finalists

@@ -86,7 +86,9 @@ def survivors(table: Sequence[Losses], level: float) -> list[int]:
     return [one for one in ranked if one == ranked[0] or gain(table[one], table[ranked[0]], level).high >= 0]
 
 
-def choose(baselines: Mapping[Key, Losses], found: Mapping[Key, Losses], level: float) -> tuple[Key | None, Gain | None]:
+def choose(
+    baselines: Mapping[Key, Losses], found: Mapping[Key, Losses], level: float
+) -> tuple[Key | None, Gain | None]:
     """Return the winner among baselines and what a search found, and the gain of the best found over the best baseline.
 
     A baseline needs no search, so it wins unless that gain is sure. The best baseline is the one of the lowest loss

@@ -1,5 +1,6 @@
 """The default search: race the baselines, improve on the winner stage by stage, choose on documents not searched on."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -144,7 +145,10 @@ class HybridStrategy(SelectingStrategy):
 
     @property
     def _turn_scores(self) -> int:
-        return min(max(int(TURN_SHARE * self._left_before), int(LEAST_TURN * self._tools.width)), self._left_before)
+        """Scores of the turn: a share of what was left, all of it where the rest would be too little for another."""
+        least = LEAST_TURN * self._tools.width
+        share = max(int(TURN_SHARE * self._left_before), math.ceil(least))
+        return share if self._left_before - share >= least else self._left_before
 
     def _next_turn(self) -> Stage | None:
         """Return a stage of the kind that gained most; None once the scores are spent or no kind gains any more."""

@@ -61,10 +61,6 @@ def test_a_search_gives_factors_of_its_strategy(finished: tuple[list[str], Path]
     assert strategy == folder.parent.name.rstrip("0123456789")
     assert factors.target_length == TARGET and np.all(np.diff(factors.lambdas) >= 0)
     rows = without_times(folder)
-    if strategy == "gradient":
-        steps = [row for row in rows if row["differentiated"]]
-        assert len(steps) == 4 and {row["forwarded"] for row in steps} == {3 * TARGET}
-        assert {row["forwarded"] for row in rows if not row["differentiated"]} == {TARGET}
     if strategy == "pareto":
         assert {row["document"] < 2: row["forwarded"] for row in rows} == {True: TARGET, False: ORIGINAL}
 

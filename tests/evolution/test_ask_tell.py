@@ -174,7 +174,9 @@ def test_a_number_in_place_of_a_gradient_is_a_failure_that_the_default_goes_on_w
     while not search.done:
         search.tell([told(one) if not one.gradient else float(told(one).nats or 0) for one in search.ask()])
     failed = [row for row in search.rows if row.differentiated]
-    assert len({row.generation for row in failed}) == 1 and "must have 6 derivatives by log lambda, got 0" in str(failed[0].error)
+    assert len({row.generation for row in failed}) == 1 and "must have 6 derivatives by log lambda, got 0" in str(
+        failed[0].error
+    )
     assert search.best is not None
 
 

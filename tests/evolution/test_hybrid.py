@@ -144,7 +144,8 @@ def test_a_find_is_the_result_only_where_the_bound_of_its_gain_is_above_zero():
         if unsure.final:  # on other documents the find is as good as the seed
             rng = np.random.default_rng(0)
             answers = [
-                replace(one, nats=tuple(2 + float(loss) for loss in rng.normal(0, 0.1, len(one.nats)))) for one in answers
+                replace(one, nats=tuple(2 + float(loss) for loss in rng.normal(0, 0.1, len(one.nats))))
+                for one in answers
             ]
         unsure.tell(answers)
     assert unsure.gain is not None and unsure.gain.low <= 0
@@ -223,7 +224,9 @@ def test_scores_that_do_not_pay_for_the_phases_and_a_single_document_are_refused
 def test_the_default_has_twelve_knobs_and_its_file_states_them():
     assert len(fields(HybridSettings)) <= 12
     stated = read_yaml(preset("hybrid"))
-    assert stated == {"strategy": "hybrid"} | {name: getattr(HybridSettings(), name) for name in stated if name != "strategy"}
+    assert stated == {"strategy": "hybrid"} | {
+        name: getattr(HybridSettings(), name) for name in stated if name != "strategy"
+    }
 
 
 def test_steps_follow_each_knot_s_signal_and_stay_where_there_is_none():
@@ -249,7 +252,9 @@ def test_a_family_moves_ends_level_and_attention_factor_of_a_ramp():
     expected = np.log(TOY.space.decode(ramp(8 + 0.2 * fold, 20 + 0.2 * fold, math.log(SCALE))))
     np.testing.assert_allclose(moved, expected, atol=0.01)
     higher = family.genome(np.array([0, 0, 0.2, 0]))
-    assert np.log(TOY.space.decode(higher)[-1] / SCALE) == pytest.approx(0.1 * math.log(SCALE) / math.log(2 * SCALE), abs=0.01)
+    assert np.log(TOY.space.decode(higher)[-1] / SCALE) == pytest.approx(
+        0.1 * math.log(SCALE) / math.log(2 * SCALE), abs=0.01
+    )
     assert TOY.space.decode_attention(family.genome(np.array([0, 0, 0, -1.0]))) == pytest.approx(
         max(1.1 * math.exp(-0.3), TOY.space.attention_lower / 1000), abs=0.001
     )

@@ -65,7 +65,9 @@ def test_the_official_evo_scale_multiplies_every_count_and_cuts_to_whole_numbers
 
 
 def test_missing_keys_take_the_defaults(tmp_path: Path):
-    assert load_settings(written(tmp_path, {"strategy": "hybrid", "trust_radius": 1})) == HybridSettings(trust_radius=1.0)
+    assert load_settings(written(tmp_path, {"strategy": "hybrid", "trust_radius": 1})) == HybridSettings(
+        trust_radius=1.0
+    )
 
 
 @pytest.mark.parametrize(
