@@ -11,7 +11,7 @@ from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
 from .generational import SelectingStrategy
 from .race import Race, Stage, Tools, window_losses
-from .stages import STAGES, Profile, Record, new_stage
+from .stages import STAGES, Gradients, Record, new_stage
 from .windows import WindowPool, split
 
 PROBE_WINDOWS = 3
@@ -118,7 +118,7 @@ class HybridStrategy(SelectingStrategy):
         stage, found = self._stage, self._stage.proposals
         if not isinstance(stage, Race):
             if not found:
-                self._gradients = self._gradients and not isinstance(stage, Profile)  # such as for lack of memory
+                self._gradients = self._gradients and not isinstance(stage, Gradients)  # such as for lack of memory
                 self._credit(0.0)
                 return self._next_turn()
             incumbent = self._incumbents[-1]

@@ -13,22 +13,20 @@ from ..operators import crossover, distinct, mutate
 from ..space import Genome
 from .base import GRADIENT_SCORES, Evaluation, Request
 from .explorer import Explorer
-from .race import ROUND_WINDOWS, Race, Stage, Tools, loss_or_infinity, window_losses
+from .race import ROUND_WINDOWS, Race, Stage, Tools, loss_or_infinity
 
 POPULATION = 8
 """Candidates of an evolution strategy at least; more devices get more."""
-GENERATION_WINDOWS = 2
-"""Windows that a generation of candidates shares at least, so that none is fitted."""
 NUM_KNOTS = 16
 """Knots of a profile: all pairs follow the noise of single windows, few knots miss the sensitive ones."""
 FAR = "profile:far"
 """Origin of the longest step along the gradient."""
 STEP_LENGTHS = (2.0, 1.0, 0.5, 0.25, 0.125)
 """Shares of the trust region that a step along the gradient is tried with."""
-DIFFERENCE = 0.25
-"""Share of the trust region at which an objective without gradients is looked at to both sides."""
-DIFFERENCE_WINDOWS = 4
-"""Windows for that at least; there are fewer knots where they can't be paid for."""
+SIGMA = 0.5
+"""First standard deviation of CMA-ES, as a share of the trust region."""
+NUM_SLOPELESS_KNOTS = 8
+"""Knots of a profile without gradients: evolution learns few from few scores."""
 MUTATION_PROBABILITY = 0.1
 """Of a gene: about three of 32 pairs."""
 MAX_ATTEMPTS = 20
@@ -36,9 +34,11 @@ MAX_ATTEMPTS = 20
 
 
 @dataclass
-class Family(Stage):
-    """CMA-ES over the ramps around the incumbent; it proposes its mean, half the way there, and other start tokens."""
+class Evolution(Stage):
+    """CMA-ES around the incumbent; it proposes means, and the incumbent with other start tokens."""
 
+    kind: str
+    """`family` over ramps, `profile` over knots."""
     explorer: Explorer
     num_generations: int
     """Generations left."""
@@ -50,17 +50,16 @@ class Family(Stage):
             return []
         self.num_generations -= 1
         genomes = self.explorer.ask()
-        windows = self.tools.pool.draw(self.tools.num_windows(len(genomes), GENERATION_WINDOWS))
-        return [Request(genome, windows, "family") for genome in genomes]
+        windows = self.tools.pool.draw(self.tools.num_windows(len(genomes), 1))
+        return [Request(genome, windows, self.kind) for genome in genomes]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self.explorer.tell([loss_or_infinity(one) for one in evaluations])
 
     @property
     def proposals(self) -> dict[Genome, str]:
-        origin = self.explorer.origin
-        variants = {replace(origin, start_tokens=one): "start_tokens" for one in self.start_tokens}
-        return {self.explorer.mean(1.0): "family", self.explorer.mean(0.5): "family", **variants}
+        variants = [replace(self.explorer.origin, start_tokens=one) for one in self.start_tokens]
+        return dict.fromkeys(self.explorer.proposals(), self.kind) | dict.fromkeys(variants, "start_tokens")
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "explorer": self.explorer.state()}
@@ -71,19 +70,13 @@ class Family(Stage):
 
 
 @dataclass
-class Profile(Stage):
-    """Gradients at the incumbent over many windows in one generation; it proposes steps of several lengths against them.
-
-    Where an objective has no gradients they come from losses to both sides along random orthogonal directions.
-    """
+class Gradients(Stage):
+    """Gradients at the incumbent over many windows in one generation; it proposes steps of several lengths."""
 
     origin: Genome
-    num_knots: int
     num_windows: int
     radius: float
     """Of the trust region: largest change of log lambda at a knot."""
-    differences: Vector | None
-    """Directions, one a row, shape (D, D); None: the objective has gradients."""
     samples: list[Vector] = field(default_factory=list)
     """Gradient of each window."""
     asked: bool = False
@@ -92,37 +85,26 @@ class Profile(Stage):
         if self.asked:
             return []
         self.asked = True
-        windows = self.tools.pool.draw(self.num_windows)
-        if self.differences is None:
-            return [Request(self.origin, windows, "profile", gradient=True)]
-        genomes = [self._coordinates.genome(sign * one) for one in self.differences for sign in (1, -1)]
-        return [Request(genome, windows, "difference") for genome in genomes]
+        return [Request(self.origin, self.tools.pool.draw(self.num_windows), "profile", gradient=True)]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        if any(one.failed for one in evaluations):
-            return
-        if self.differences is None:
-            (one,) = evaluations
-            self.samples = [
-                self._coordinates.gradient(np.array(gradient.log_lambda), gradient.log_attention) / tokens
-                for gradient, tokens in zip(one.gradients, one.tokens, strict=True)
-            ]
-        else:
-            losses = np.array([window_losses(one) for one in evaluations])  # (2 D, W)
-            slopes = (losses[0::2] - losses[1::2]) / 2
-            self.samples = list(np.linalg.solve(self.differences, slopes).T)
+        (one,) = evaluations
+        if not one.failed:
+            pairs = zip(one.gradients, one.tokens, strict=True)
+            knots = self._knots
+            self.samples = [knots.gradient(np.array(g.log_lambda), g.log_attention) / tokens for g, tokens in pairs]
 
     @property
     def proposals(self) -> dict[Genome, str]:
         if len(self.samples) < 2:
             return {}
         direction = descent_direction(np.array(self.samples))
-        steps = [self._coordinates.genome(self.radius * share * direction) for share in STEP_LENGTHS]
+        steps = [self._knots.genome(self.radius * share * direction) for share in STEP_LENGTHS]
         return {one: "profile" if number else FAR for number, one in enumerate(steps)}
 
     @property
-    def _coordinates(self) -> KnotCoordinates:
-        return KnotCoordinates(self.tools.space, self.origin, self.num_knots)
+    def _knots(self) -> KnotCoordinates:
+        return KnotCoordinates(self.tools.space, self.origin, NUM_KNOTS)
 
 
 def descent_direction(samples: Vector) -> Vector:
@@ -135,7 +117,7 @@ def descent_direction(samples: Vector) -> Vector:
         samples: gradient of each window, shape (W, D).
     """
     mean, deviation = samples.mean(axis=0), samples.std(axis=0, ddof=1)
-    known = deviation > 0
+    known = deviation > 1e-9 * np.abs(mean)  # else the same on all windows, but for rounding
     ratio = np.divide(mean, deviation, out=np.sign(mean), where=known)
     noise = np.divide(1, len(samples) * ratio**2, out=np.ones_like(ratio), where=ratio != 0)
     direction = -ratio * np.where(known, np.maximum(1 - noise, 0), 1)
@@ -159,7 +141,7 @@ class Polish(Stage):
             return []
         self.num_generations -= 1
         self.scored = self._children()
-        windows = self.tools.pool.draw(self.tools.num_windows(len(self.scored), GENERATION_WINDOWS))
+        windows = self.tools.pool.draw(self.tools.num_windows(len(self.scored), 1))
         return [Request(genome, windows, origin) for genome, origin in self.scored.items()]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -193,7 +175,7 @@ class Polish(Stage):
         return children
 
 
-KINDS = (Race, Family, Profile, Polish)
+KINDS = (Race, Evolution, Gradients, Polish)
 STAGES: dict[str, type[Stage]] = {cls.__name__: cls for cls in KINDS}
 """Stages by the name they are stored under."""
 
@@ -236,26 +218,20 @@ def new_stage(
         gradients: whether the objective has any.
     """
     radius = record.radius * tools.settings.trust_radius * math.log(tools.space.scale)
-    if kind == "profile":
-        return _new_profile(tools, incumbents[-1], radius, num_scores, gradients)
+    if kind == "profile" and gradients:
+        return Gradients(tools, incumbents[-1], min(num_scores // GRADIENT_SCORES, tools.width), radius)
     size = population_size(tools)
-    cost = size * tools.num_windows(size, GENERATION_WINDOWS)
+    cost = size * tools.num_windows(size, 1)
     if kind == "polish":
         return Polish(tools, list(incumbents[-2:]), max(num_scores // cost, 1))
-    seed = int(tools.rng.integers(2**32))
-    explorer = Explorer.start(tools.space, incumbents[-1], radius, size, seed)
-    choices = [one for one in tools.space.start_token_choices if one != incumbents[-1].start_tokens]
-    count = min(max(tools.width // ROUND_WINDOWS - 3, 1), len(choices))
-    drawn = tools.rng.permutation(len(choices))[:count]
-    return Family(tools, explorer, max(num_scores // cost, 1), tuple(choices[int(place)] for place in drawn))
+    seed, num_knots = int(tools.rng.integers(2**32)), NUM_SLOPELESS_KNOTS if kind == "profile" else 0
+    explorer = Explorer.start(tools.space, incumbents[-1], num_knots, SIGMA * radius, size, seed)
+    start_tokens = _start_tokens(tools, incumbents[-1]) if kind == "family" else ()
+    return Evolution(tools, kind, explorer, max(num_scores // cost, 1), start_tokens)
 
 
-def _new_profile(tools: Tools, origin: Genome, radius: float, num_scores: int, gradients: bool) -> Profile:
-    if gradients:
-        return Profile(tools, origin, NUM_KNOTS, min(num_scores // GRADIENT_SCORES, tools.width), radius, None)
-    attention = int(tools.space.search_attention)
-    num_knots = min(max(num_scores // (2 * DIFFERENCE_WINDOWS) - attention, 1), NUM_KNOTS)
-    count = KnotCoordinates(tools.space, origin, num_knots).num_coordinates
-    rotation = np.linalg.qr(tools.rng.normal(size=(count, count)))[0]
-    directions = DIFFERENCE * radius * math.sqrt(count) * rotation
-    return Profile(tools, origin, num_knots, num_scores // (2 * count), radius, directions)
+def _start_tokens(tools: Tools, incumbent: Genome) -> tuple[int, ...]:
+    """Return other start tokens than the incumbent's, as many as fit into a generation."""
+    choices = [one for one in tools.space.start_token_choices if one != incumbent.start_tokens]
+    count = max(tools.width // ROUND_WINDOWS - 4, 1)
+    return tuple(choices[int(place)] for place in tools.rng.permutation(len(choices))[:count])

@@ -16,7 +16,8 @@ from .small import without_times
 SETTINGS = {
     "pareto": {"population_size": 20, "num_iterations": 3, "short_documents": 2},
     "paper": {
-        "population_size": 16, "num_iterations": 3, "num_mutations": 4, "num_crossovers": 4, "num_parents": 4, "pieces": True,
+        "population_size": 16, "num_iterations": 3, "num_mutations": 4, "num_crossovers": 4, "num_parents": 4,
+        "pieces": True,
     },
 }  # fmt: skip
 TARGET, ORIGINAL = 128, 32

@@ -9,19 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evolution import Budget, RunFolder, build_strategy, read_history, run_search
+from longrope.evolution import Budget, read_history
 from longrope.rope.factors import RescaleFactors
 
 from .conftest import (
-    NUM_DOCUMENTS,
-    SEED_LAMBDAS,
     SETTINGS,
-    SPACE,
     Killed,
     ToyGradient,
     ToyObjective,
     ToyScore,
-    build,
     new_strategy,
     run_toy,
     trace,

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import numpy as np
@@ -7,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evolution import Evaluation, Gain, Genome, HybridSettings, PaperSettings, Request, Strategy
+from longrope.evolution import Evaluation, Genome, HybridSettings, Request, Strategy
 from longrope.evolution.coordinates import FamilyCoordinates, KnotCoordinates, knot_positions
+from longrope.evolution.curve import kind_of
 from longrope.evolution.strategies import HybridStrategy
 from longrope.evolution.strategies.stages import descent_direction
 from longrope.evolution.strategies.windows import WindowPool, split
@@ -21,7 +21,7 @@ from .toy_benchmark import NUM_DOCUMENTS, NUM_PAIRS, SCALE, Toy, benchmark
 SMALL = HybridSettings(num_scores=300)
 TOY = Toy(SMALL.space(NUM_PAIRS, SCALE), SMALL.windows_per_document)
 ORIGINS = {
-    "profile": "profile", "difference": "profile", "family": "family", "start_tokens": "family",
+    "profile": "profile", "family": "family", "start_tokens": "family",
     "mutation": "polish", "crossover": "polish",
 }  # fmt: skip
 
@@ -48,17 +48,25 @@ def cost(told: list[list[Evaluation]]) -> int:
     return sum(asked.values())
 
 
-def test_the_default_is_better_than_the_paper_on_unseen_documents_for_a_fifth_of_its_scores():
-    paper = [benchmark(PaperSettings(num_iterations=11), 5, seed) for seed in range(3)]
-    default = [benchmark(HybridSettings(), NUM_DOCUMENTS, seed) for seed in range(3)]
-    assert max(one.num_scores for one in default) <= 336 < min(one.num_scores for one in paper) / 5
-    assert np.median([one.heldout for one in default]) <= np.median([one.heldout for one in paper])
-
-
-def test_without_gradients_it_gains_too():
+@pytest.mark.parametrize(("use_gradients", "share"), [(True, 0.3), (False, 0.6)])
+def test_it_gains_on_documents_never_seen(use_gradients: bool, share: float):
     seed = min(TOY.loss(genome) for genome in TOY.seeds().values()) - 2
-    found = [benchmark(HybridSettings(num_scores=1000, use_gradients=False), NUM_DOCUMENTS, run) for run in range(3)]
-    assert np.median([one.heldout for one in found]) < 0.7 * seed
+    chosen = HybridSettings(num_scores=1000, use_gradients=use_gradients)
+    found = [benchmark(chosen, NUM_DOCUMENTS, seed) for seed in range(3)]
+    assert max(one.num_scores for one in found) <= 1000
+    assert np.median([one.heldout for one in found]) < share * seed
+
+
+def test_its_result_is_never_worse_than_the_best_seed_where_seeds_are_hard_to_beat():
+    """Twenty searches from the optimum itself: what they return is that or as good."""
+    best = TOY.space.encode(np.exp(TOY.optimum(None)), 0, 1.15)
+    lost = 0
+    for seed in range(20):
+        strategy = HybridStrategy(HybridSettings(), TOY.space, {**TOY.seeds(), "best": best}, NUM_DOCUMENTS, seed)
+        run(strategy)
+        assert strategy.best is not None
+        lost += TOY.loss(strategy.best.genome) > TOY.loss(best) + 1e-4
+    assert lost <= 20 * HybridSettings().significance
 
 
 def test_candidates_of_a_generation_share_their_windows_and_selection_windows_are_kept_for_incumbents():
@@ -92,10 +100,16 @@ def test_seeds_race_first_and_all_that_the_test_leaves_undecided_are_finalists()
     assert strategy.best is not None and strategy.best.genome in easy and strategy.gain is None
 
 
+def is_race(row: list[Evaluation]) -> bool:
+    return any(one.request.origin == "incumbent" for one in row)
+
+
 def kinds_of(told: list[list[Evaluation]]) -> list[str]:
     kinds: list[str] = []
     for row in told:
-        for kind in {ORIGINS[one.request.origin] for one in row if one.request.origin in ORIGINS}:
+        for kind in {
+            ORIGINS[kind] for one in row if (kind := kind_of(one.request.origin)) in ORIGINS and not is_race(row)
+        }:
             if kind not in kinds[-1:]:
                 kinds.append(kind)
     return kinds
@@ -152,7 +166,7 @@ def test_a_find_is_the_result_only_where_the_bound_of_its_gain_is_above_zero():
     assert unsure.best is not None and unsure.best.request.origin.startswith("seed")
 
 
-def test_an_objective_that_fails_on_gradients_is_looked_at_to_both_sides():
+def test_an_objective_that_fails_on_gradients_goes_on_with_an_evolution_strategy():
     strategy = new(HybridSettings(num_scores=1000))
     told: list[Evaluation] = []
     while not strategy.done:
@@ -161,7 +175,7 @@ def test_an_objective_that_fails_on_gradients_is_looked_at_to_both_sides():
         strategy.tell(answers)
         told += answers
     assert sum(one.request.gradient for one in told) == 1
-    assert any(one.request.origin == "difference" for one in told)
+    assert any(one.request.origin == "profile" and not one.request.gradient for one in told)
 
 
 def test_failed_candidates_win_nothing():
@@ -222,7 +236,7 @@ def test_scores_that_do_not_pay_for_the_phases_and_a_single_document_are_refused
 
 
 def test_the_default_has_twelve_knobs_and_its_file_states_them():
-    assert len(fields(HybridSettings)) <= 12
+    assert len(fields(HybridSettings)) == 12
     stated = read_yaml(preset("hybrid"))
     assert stated == {"strategy": "hybrid"} | {
         name: getattr(HybridSettings(), name) for name in stated if name != "strategy"
@@ -231,11 +245,12 @@ def test_the_default_has_twelve_knobs_and_its_file_states_them():
 
 def test_steps_follow_each_knot_s_signal_and_stay_where_there_is_none():
     rng = np.random.default_rng(0)
-    samples = np.array([2.0, -0.02, 0.0, 0.3]) + np.array([1.0, 0.01, 5.0, 0.0]) * rng.normal(size=(200, 4))
+    samples = np.array([2.0, -0.02, 0.0]) + np.array([1.0, 0.01, 5.0]) * rng.normal(size=(200, 3))
     direction = descent_direction(samples)
     assert direction[:2] == pytest.approx([-1, 1], abs=0.15), "by signal, whatever the units"
     assert abs(direction[2]) < 0.1 and np.abs(direction).max() == 1
-    assert direction[3] < 0, "the same slope on all windows"
+    same = descent_direction(np.full((5, 2), [0.3, -4.0]))
+    assert same == pytest.approx([-1, 1]), "slopes that are the same on all windows"
     assert not descent_direction(np.zeros((5, 3))).any()
 
 
@@ -272,7 +287,7 @@ def test_knots_give_the_gradient_of_what_they_move():
     (one,) = TOY.answer(request).gradients
     slopes = knots.gradient(np.array(one.log_lambda), one.log_attention)
     for knot in range(knots.num_coordinates):
-        if 0 < knot:  # the first can't fall below 1
+        if knot > 0:  # the first can't fall below 1
             ends = [TOY.loss(knots.genome(sign * 0.1 * np.eye(knots.num_coordinates)[knot]), 3) for sign in (1, -1)]
             assert slopes[knot] == pytest.approx((ends[0] - ends[1]) / 0.2, abs=2e-3)
 

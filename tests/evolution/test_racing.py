@@ -25,9 +25,13 @@ def test_a_bound_is_where_the_mixed_likelihood_ratio_of_t_is_one_over_the_level(
     losses, level = np.random.default_rng(count).normal(size=count), 0.1
     found = gain(losses, np.zeros(count), level)
     t = (found.mean - found.low) / (losses.std(ddof=1) / math.sqrt(count))
-    prior = stats.norm(0, MIXTURE_PRECISION**-0.5)
     mixed, _ = integrate.quad(
-        lambda effect: stats.nct.pdf(t, count - 1, effect * math.sqrt(count)) * prior.pdf(effect), -8, 8, limit=200
+        lambda effect: (
+            stats.nct.pdf(t, count - 1, effect * math.sqrt(count)) * stats.norm.pdf(effect, 0, MIXTURE_PRECISION**-0.5)
+        ),
+        -8,
+        8,
+        limit=200,
     )
     assert mixed / stats.t.pdf(t, count - 1) == pytest.approx(1 / (2 * level), rel=1e-3)
 
