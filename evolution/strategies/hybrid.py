@@ -20,6 +20,8 @@ SELECTION_DOCUMENTS = 0.3
 """Share of the documents that are kept for the selection."""
 SELECTION_WINDOWS = 24
 """Windows on which finalists are scored at least, where the budget allows, before a further incumbent joins them."""
+FINALISTS = 4
+"""Finalists that scores are kept for: more share them, and where windows are few the search has what is left."""
 LEAST_GENERATIONS = 40
 """Generations of full width that a budget is to give at least: below, they are narrower."""
 LEAST_WIDTH = 20
@@ -58,7 +60,8 @@ class HybridStrategy(SelectingStrategy):
         for name, genome in seeds.items():
             self._names.setdefault(genome, f"seed:{name}")
         self._windows, self._selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS)
-        self._reserve = max(int(settings.selection_share * settings.num_scores), len(self._names))
+        share = int(settings.selection_share * settings.num_scores)
+        self._reserve = max(min(share, FINALISTS * len(self._selection)), len(self._names))
         least = len(self._names) + self._reserve
         if settings.num_scores < least:
             raise ValueError(

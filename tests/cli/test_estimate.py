@@ -59,7 +59,7 @@ def one_token(document: int, gradient: bool) -> int:
 def test_the_default_spends_its_scores_and_no_more() -> None:
     settings = load_settings(preset("hybrid"))
     assert isinstance(settings, HybridSettings)
-    planned = plan(strategy_of(settings, 12), one_token)
+    planned = plan(strategy_of(settings, settings.num_documents), one_token)
     num_scores = sum(planned.scores.values())
     assert 0.95 * settings.num_scores <= num_scores <= settings.num_scores
     assert planned.candidates < num_scores

@@ -14,10 +14,15 @@ from longrope.rope.parsing import read_yaml
 
 from .toy_benchmark import NUM_PAIRS, SCALE, benchmark
 
+
+def official() -> PaperSettings:
+    settings = load_settings(preset("piecewise"))
+    assert isinstance(settings, PaperSettings) and settings.pieces
+    return settings
+
+
 SPACE = Space(num_pairs=8, scale=5.0)
 KEEP, REDRAW = 0.9, 0.1
-OFFICIAL = load_settings(preset("piecewise"))
-assert isinstance(OFFICIAL, PaperSettings)
 
 
 class Script:
@@ -115,7 +120,7 @@ def test_from_linear_interpolation_every_pair_and_both_breakpoints_can_move():
 
 
 def test_the_official_settings_ask_for_5248_different_candidates_from_the_seed_on():
-    strategy = PaperStrategy(OFFICIAL, Space(32, 8.0), {"pi": Genome((800,) * 32)}, 1, 0)
+    strategy = PaperStrategy(official(), Space(32, 8.0), {"pi": Genome((800,) * 32)}, 1, 0)
     sizes: list[int] = []
     asked: set[Genome] = set()
     while not strategy.done:
@@ -129,7 +134,9 @@ def test_the_official_settings_ask_for_5248_different_candidates_from_the_seed_o
 
 def test_a_crossover_has_a_breakpoint_of_each_parent():
     seeds = {"a": Genome((100, 100, 100, 300, 400, 450, 500, 500)), "b": Genome((120, 150, 500, *[500] * 5))}
-    settings = replace(OFFICIAL, population_size=2, num_iterations=1, num_mutations=0, num_crossovers=4, num_parents=2)
+    settings = replace(
+        official(), population_size=2, num_iterations=1, num_mutations=0, num_crossovers=4, num_parents=2
+    )
     strategy = PaperStrategy(settings, SPACE, seeds, 1, 0)
     strategy.tell([Evaluation(request, (1.0,), (1,)) for request in strategy.ask()])
     children = [request.genome for request in strategy.ask() if request.origin == "crossover"]
