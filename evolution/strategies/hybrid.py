@@ -10,7 +10,7 @@ from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
 from .generational import SelectingStrategy
-from .race import Race, Stage, Tools, window_losses
+from .race import ROUND_WINDOWS, Race, Stage, Tools, window_losses
 from .stages import STAGES, Gradients, Record, new_stage
 from .windows import WindowPool, split
 
@@ -61,7 +61,7 @@ class HybridStrategy(SelectingStrategy):
             self._names.setdefault(genome, f"seed:{name}")
         self._windows, self._selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS)
         share = int(settings.selection_share * settings.num_scores)
-        self._reserve = max(min(share, FINALISTS * len(self._selection)), len(self._names))
+        self._reserve = max(min(share, FINALISTS * len(self._selection)), len(self._names), 2)
         least = len(self._names) + self._reserve
         if settings.num_scores < least:
             raise ValueError(
@@ -75,7 +75,7 @@ class HybridStrategy(SelectingStrategy):
         self._gain: Gain | None = None
         kinds = ("profile", "family", "polish") if settings.use_gradients else ("family", "profile", "polish")
         self._records = {kind: Record() for kind in kinds}
-        self._stage: Stage = Race(self._tools, self._names, min(self._left, int(RACE_SHARE * settings.num_scores)))
+        self._stage: Stage = Race(self._tools, self._names, self._race_scores)
         self._kind = ""
         self._left_before = 0
         self._to_probe: Genome | None = None
@@ -138,6 +138,12 @@ class HybridStrategy(SelectingStrategy):
             self._to_probe = self._incumbents[-1]
         return self._next_turn()
 
+    @property
+    def _race_scores(self) -> int:
+        """Scores for the race of the baselines: a round of it where that is no more than half of all."""
+        round_scores = max(min(ROUND_WINDOWS * len(self._names), self._left // 2), len(self._names))
+        return min(max(int(RACE_SHARE * self._settings.num_scores), round_scores), self._left)
+
     def _credit(self, gained: float, origin: str = "") -> None:
         self._records[self._kind].credit(gained, self._left_before - self._left, origin)
 
@@ -180,8 +186,10 @@ class HybridStrategy(SelectingStrategy):
         baselines = list(self._stage.proposals) if not self._incumbents else self._baselines
         baselines = baselines or self._baselines
         found = [one for one in dict.fromkeys(reversed(self._incumbents)) if one not in self._names]
+        places = max(self._reserve // ROUND_WINDOWS, 1 + bool(found))  # in the smallest budgets not all have one
+        baselines = baselines[: places - bool(found)]
         room = max(self._reserve // SELECTION_WINDOWS - len(baselines), 1)
-        finalists = [*baselines, *found[:room]][: self._reserve]
+        finalists = [*baselines, *found[:room]]
         most = self._reserve // len(finalists) if len(finalists) > 1 else min(self._reserve, SELECTION_WINDOWS)
         windows = tuple(self._selection[:most])
         return [Request(one, windows, self._names.get(one, "incumbent")) for one in finalists]
