@@ -1,6 +1,5 @@
 """The default search: race the baselines, improve on the winner stage by stage, choose on documents not searched on."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
 from .generational import SelectingStrategy
 from .race import ROUND_WINDOWS, Race, Stage, Tools, window_losses
-from .stages import STAGES, Gradients, Record, new_stage
+from .stages import POPULATION, STAGES, Gradients, Record, new_stage
 from .windows import WindowPool, split
 
 PROBE_WINDOWS = 3
@@ -25,13 +24,11 @@ FINALISTS = 4
 LEAST_GENERATIONS = 40
 """Generations of full width that a budget is to give at least: below, they are narrower."""
 LEAST_WIDTH = 20
-"""Scores of a generation in the smallest budgets."""
+"""Scores of a generation in small budgets; those below 160 scores have an eighth of them."""
 RACE_SHARE = 0.2
 """Of the budget, for the race of the baselines at most."""
 TURN_SHARE = 0.4
 """Of the scores left, for a turn of a kind of stage."""
-LEAST_TURN = 1.5
-"""Generations in a turn at least."""
 COMPARISON_SHARE = 0.5
 """Of a turn, for the race of what it found against the incumbent."""
 PATIENCE = 2
@@ -83,7 +80,8 @@ class HybridStrategy(SelectingStrategy):
 
     def _new_tools(self, windows_left: Sequence[int] = ()) -> Tools:
         pool, settings = WindowPool(self._windows, self._rng, windows_left), self._settings
-        width = max(min(settings.width, settings.num_scores // LEAST_GENERATIONS), LEAST_WIDTH)
+        least = min(LEAST_WIDTH, settings.num_scores // 8)
+        width = max(min(settings.width, settings.num_scores // LEAST_GENERATIONS), least, 1)
         return Tools(settings, self._space, pool, self._rng, width)
 
     @property
@@ -155,16 +153,20 @@ class HybridStrategy(SelectingStrategy):
     @property
     def _turn_scores(self) -> int:
         """Scores of the turn: a share of what was left, all of it where the rest would be too little for another."""
-        least = LEAST_TURN * self._tools.width
-        share = max(int(TURN_SHARE * self._left_before), math.ceil(least))
-        return share if self._left_before - share >= least else self._left_before
+        share = max(int(TURN_SHARE * self._left_before), self._least_turn)
+        return share if self._left_before - share >= self._least_turn else self._left_before
+
+    @property
+    def _least_turn(self) -> int:
+        """Scores that pay for any kind of turn."""
+        return self._tools.width + max(self._tools.width // 2, POPULATION)
 
     def _next_turn(self) -> Stage | None:
         """Return a stage of the kind that gained most; None once the scores are spent or no kind gains any more."""
         records = self._records
         self._left_before = self._left
         given_up = all(one.failures >= PATIENCE for one in records.values())
-        if given_up or self._left_before < LEAST_TURN * self._tools.width:
+        if given_up or self._left_before < self._least_turn:
             return None
         self._kind = max(records, key=lambda kind: (records[kind].rate, -records[kind].failures))
         num_scores = int((1 - COMPARISON_SHARE) * self._turn_scores)
