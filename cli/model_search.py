@@ -109,6 +109,8 @@ def search_model(
                 result = run_search(strategy, objective, folder, build, report.show, budget)
             rows = folder.rows
     factors = build(result.best.genome)
+    if result.gain is not None:
+        factors = replace(factors, provenance={**factors.provenance, "gain": asdict(result.gain)})
     if config.readjust is not None:  # before the factors, which mark the end
         save_readjusted(config, geometry, factors)
     _save(config, factors, result, rows, num_documents)

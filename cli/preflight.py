@@ -23,7 +23,7 @@ from ..evaluation.scoring.cost import (
 )
 from ..evaluation.scoring.model import pick_attention, pick_device, pick_dtype, read_config
 from ..evaluation.scoring.resources import available_memory
-from ..evolution import GradientSettings, HybridSettings, Settings
+from ..evolution import HybridSettings, Settings
 from ..rope.describe import RopeDescription, describe_rope, skeleton
 from .configs import DoctorConfig, EvaluateConfig, SearchConfig, SweepConfig
 from .documents import EVALUATION_DOCUMENTS, LEAST_DOCUMENTS
@@ -86,15 +86,13 @@ def preflight(
     if isinstance(config, EvaluateConfig) and set(task_names(config)) - set(READ_DOCUMENTS):
         check_memory("a prompt and its cache", prompt_need(subject, length), subject.memory, length)
         check_main_memory(prompt_on_cpu(subject, length), subject.main_memory, length)
-    if isinstance(settings, GradientSettings):
-        check_memory("a gradient", gradient_need(subject, length), subject.memory, length)
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
         print(f"note: {verdict}")
 
 
 def wants_gradients(settings: Settings | None) -> bool:
     """Tell whether a search asks for derivatives."""
-    return isinstance(settings, GradientSettings) or (isinstance(settings, HybridSettings) and settings.use_gradients)
+    return isinstance(settings, HybridSettings) and settings.use_gradients
 
 
 def document_facts(config: SearchConfig | DoctorConfig, settings: Settings, length: int) -> Iterator[tuple[str, str]]:

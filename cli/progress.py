@@ -13,7 +13,7 @@ from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 from tqdm import tqdm
 
-from ..evolution import HistoryRow, RunFolder, SearchProgress, SearchResult
+from ..evolution import Gain, HistoryRow, RunFolder, SearchProgress, SearchResult
 from ..evolution.curve import GenerationSummary, best_seed_on, generation_summaries, incumbents_curve, origin_summaries
 
 BAR = "{desc} {percentage:3.0f}%|{bar}| generation {n:.1f}/{total}, {elapsed} gone, {remaining} left{postfix}"
@@ -156,7 +156,15 @@ def describe_result(result: SearchResult, rows: Sequence[HistoryRow], num_docume
     }
     if seed := best_seed_on(rows, windows):
         found["best seed"] = f"{math.exp(seed[1]):.4f} on the same ({seed[0]})"
+    if result.gain is not None:
+        found["gain"] = describe_gain(result.gain)
     return found | {"found by": next(row.origin for row in rows if row.genome == result.best.genome)}
+
+
+def describe_gain(gain: Gain) -> str:
+    """Return a sentence about what the search found over the best baseline."""
+    found = f"{_percent(-gain.mean)} perplexity to the best baseline, {_percent(-gain.high)} to {_percent(-gain.low)}"
+    return f"{found}, which is sure" if gain.low > 0 else f"{found}, which is not sure: the result is that baseline"
 
 
 def _percent(gain: float) -> str:

@@ -9,17 +9,15 @@ from .curve import CurvePoint, search_curve
 from .history import HistoryRow, last_rows, read_history
 from .journal import RunFolder
 from .objective import DifferentiableObjective, DocumentScore, GradientScore, Objective
+from .racing import Gain
 from .record import SearchRecord
 from .search import SearchProgress, SearchResult, run_search
 from .seeds import SeedOptions, attention_policy, build_seeds
 from .settings import (
-    CmaSettings,
-    GradientSettings,
     HybridSettings,
     LongRope2Settings,
     PaperSettings,
     ParetoSettings,
-    PiecewiseSettings,
     Settings,
 )
 from .settings_file import load_settings
@@ -43,16 +41,15 @@ __all__ = [
     "STRATEGIES",
     "Budget",
     "Candidate",
-    "CmaSettings",
     "CurvePoint",
     "DifferentiableObjective",
     "DocumentScore",
     "Evaluation",
     "FrontPoint",
+    "Gain",
     "Genome",
     "Gradient",
     "GradientScore",
-    "GradientSettings",
     "HistoryRow",
     "HybridSettings",
     "LongRope2Settings",
@@ -60,7 +57,6 @@ __all__ = [
     "PaperSettings",
     "ParetoSettings",
     "ParetoStrategy",
-    "PiecewiseSettings",
     "Price",
     "Proposal",
     "Request",

@@ -15,6 +15,7 @@ from .history import HistoryRow
 from .loop import Loop
 from .objective import DocumentScore, rows_of_call
 from .operators import ntk_left
+from .racing import Gain
 from .record import SearchRecord
 from .settings import SETTINGS, Settings
 from .space import ATTENTION_RESOLUTION, Genome, Space
@@ -94,6 +95,9 @@ class Solution(_Point):
     """Indices of the documents it was scored on."""
     origin: str
     """Where it comes from."""
+    gain: Gain | None
+    """Of the best that the default search found over the best seed, once it is done: where the lower bound is not above
+    0 that is not sure, and the solution is that seed. None: nothing was found, or the strategy can't tell."""
 
 
 class Search:
@@ -113,10 +117,10 @@ class Search:
         record: where to keep what happens, for example a `RunFolder`, from which the search goes on; default: memory.
 
     Raises:
-        ValueError: the strategy is unknown or needs derivatives, or an argument is out of range.
+        ValueError: the strategy is unknown, or an argument is out of range.
 
     Example:
-        >>> search = Search(Space(num_pairs=16, scale=8.0), strategy="cma", num_documents=4, seed=0)
+        >>> search = Search(Space(num_pairs=16, scale=8.0), num_documents=16, seed=0)
         >>> while not search.done:
         ...     candidates = search.ask()
         ...     search.tell([my_loss(one.lambdas, one.start_tokens, one.document) for one in candidates])
@@ -168,7 +172,7 @@ class Search:
         if best is None:
             return None
         request = best.request
-        return Solution(self.space, request.genome, best.loss, request.documents, request.origin)
+        return Solution(self.space, request.genome, best.loss, request.documents, request.origin, self._strategy.gain)
 
     def ask(self) -> list[Candidate]:
         """Return what is to be scored next; it may be asked for again.

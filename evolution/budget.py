@@ -54,15 +54,17 @@ class Budget:
             return True
         spent = sum(row.forwarded for row in rows)
         known = {row.key for row in rows}
-        planned = cost_of(requests, price, known) + reserved
-        if self.max_scored_tokens is not None and spent + planned > self.max_scored_tokens:
+        # Where the log of generations was cut, what follows has been scored already, maybe with the final generation.
+        later = sum(row.forwarded for row in rows if row.generation > generation)
+        planned = cost_of(requests, price, known)
+        if self.max_scored_tokens is not None and spent + planned + max(reserved - later, 0) > self.max_scored_tokens:
             return False
         # By the generations before it alone: a resumed run must decide alike.
         before = [row for row in rows if row.generation < generation]
         if self.max_hours is None or not before:
             return True
         seconds_per_token = sum(row.seconds for row in before) / sum(row.forwarded for row in before)
-        return seconds_per_token * (spent + planned) <= 3600 * self.max_hours
+        return seconds_per_token * (spent - later + planned + reserved) <= 3600 * self.max_hours
 
 
 def cost_of(requests: Sequence[Request], price: Price, known: "set[tuple[Any, int, bool]] | None" = None) -> int:

@@ -6,6 +6,7 @@ estimated: loss = effect of the window + effect of the candidate, fitted by toke
 Windows that no chain of candidates links to one of the seed's have no estimate, and what was scored there has no gain.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from .history import HistoryRow, last_rows, read_history
+from .racing import choose
+from .settings import HybridSettings
 from .space import Genome
 from .strategies.base import PROBE
 
@@ -91,13 +94,12 @@ def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
     """Return the incumbents of a history, each with its loss on one fixed set of windows against the best seed's.
 
     `hybrid`, whose candidates are scored on fresh windows, scores each incumbent on probe windows (origin `probe`).
-    Without these the set is what the last generation was scored on, and the incumbent is the best so far: for `cma` and
-    `gradient`, which draw fresh windows too, that is where they begin and where they end.
+    Without these the set is what the last generation was scored on, and the incumbent is the best so far.
     """
     reference = best_seed(rows)
     if reference is None:
         return []
-    probed = {row.document for row in rows if row.origin == PROBE}
+    probed = _probed(rows)
     documents = probed or _documents_of_last(rows)
     completed = _completed(rows, documents)
     known = {genome: loss for genome, loss, _ in completed}
@@ -110,11 +112,30 @@ def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
         if genome != reference and (probed or loss < best):
             best = loss
             points.append(CurvePoint(tokens, loss - known[reference]))
-    last = last_rows(rows)
-    scores = {genome: loss for genome, one in _by_genome(last).items() if (loss := _loss(one.values())) is not None}
-    winner = min(scores, key=lambda genome: scores[genome], default=None) if probed else None
-    final = best if winner is None else known.get(winner, best)
+    final = known.get(winner, best) if probed and (winner := _selected(rows)) is not None else best
     return [*points, CurvePoint(spent, final - known[reference])]
+
+
+def _selected(rows: Sequence[HistoryRow]) -> Genome | None:
+    """Return the winner of the default's selection, None before it."""
+    last = last_rows(rows)
+    if not any(kind_of(row.origin) == "seed" for row in last):
+        return None
+    scores, seeds = _by_genome(rows), {row.genome for row in rows if kind_of(row.origin) == "seed"}
+    finalists = {row.genome for row in last}
+    documents = set.intersection(
+        _probed(rows) | {row.document for row in last}, *({*scores[genome]} for genome in finalists)
+    )
+    losses = {
+        genome: [math.inf if (row := scores[genome][one]).nats is None else _loss_of(row) for one in sorted(documents)]
+        for genome in finalists
+    }
+    baselines, found = ({one: losses[one] for one in some} for some in (finalists & seeds, finalists - seeds))
+    return choose(baselines, found, HybridSettings.significance)[0]
+
+
+def _probed(rows: Sequence[HistoryRow]) -> set[int]:
+    return {row.document for row in rows if row.origin == PROBE}
 
 
 def _documents_of_last(rows: Sequence[HistoryRow]) -> set[int]:
@@ -144,7 +165,7 @@ def generation_summaries(rows: Sequence[HistoryRow]) -> list[GenerationSummary]:
     """Return a summary of each generation of a history, in order.
 
     After the first generation the best seed is what others are compared with, and no candidate itself unless it is the
-    only one, as in the first step of a descent.
+    only one, as where gradients are taken at it.
     """
     reference = best_seed(rows)
     seed_losses = _losses_on_all_documents(rows, reference)
@@ -205,12 +226,13 @@ def origin_summaries(rows: Sequence[HistoryRow]) -> list[OriginSummary]:
 
 
 def best_seed(rows: Sequence[HistoryRow]) -> Genome | None:
-    """Return the seed of the lowest loss among those with the most documents, the last that a race of seeds left.
+    """Return the seed of the lowest loss among those with the most documents, the winner of a race of seeds.
 
     Without seeds it is the best candidate of the first generation; None if all of them failed.
     """
-    seeds = [row for row in rows if kind_of(row.origin) == "seed"]
-    scores = _by_genome(seeds or [row for row in rows if row.generation == rows[0].generation])
+    seeds = {row.genome for row in rows if kind_of(row.origin) == "seed"}
+    first = {row.genome for row in rows if row.generation == rows[0].generation}
+    scores = _by_genome([row for row in rows if row.genome in (seeds or first)])
     losses = {genome: loss for genome, one in scores.items() if (loss := _loss(one.values())) is not None}
     return min(losses, key=lambda genome: (-len(scores[genome]), losses[genome]), default=None)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container
 
 from numpy.random import Generator
 
-from .space import ATTENTION_RESOLUTION, Genome, Space
+from .space import Genome, Space
 
 
 def mutate(parent: Genome, space: Space, rng: Generator, probability: float) -> Genome:
@@ -31,7 +31,7 @@ def with_scalars(steps: tuple[int, ...], parent: Genome, space: Space, rng: Gene
         start_tokens = space.start_token_choices[int(rng.integers(len(space.start_token_choices)))]
     attention = parent.attention
     if attention is not None and rng.random() < probability:
-        attention = int(rng.integers(ATTENTION_RESOLUTION, space.attention_upper, endpoint=True))
+        attention = int(rng.integers(space.attention_lower, space.attention_upper, endpoint=True))
     return Genome(steps, start_tokens, attention)
 
 

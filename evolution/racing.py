@@ -1,53 +1,115 @@
-"""Racing: candidates share documents, so that paired differences tell early which of them can't win."""
+"""The one test of the search: may one candidate's loss be above another's, given their losses on shared windows?
 
-from collections.abc import Sequence
-from typing import Any
+Losses of windows differ far more than those of candidates do, so candidates are compared by their paired differences.
+The bounds hold at all numbers of windows together: a search may look after every window, stop when it likes and go on
+later. They come from the t statistic mixed over effects of normal size (Lai 1976; Wang and Ramdas, arXiv 2310.03722),
+exact for normal differences of unknown variance.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+MIXTURE_PRECISION = 0.25
+"""Of the effect, in squared standard deviations of a window: tight at 4 to 30 windows, the most that a search has."""
+
+Losses = Sequence[float] | NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
 
 
-def p_value_of_worse(losses: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Return the p-value of the one-sided paired t test that the losses are above those of a reference.
+@dataclass(frozen=True)
+class Gain:
+    """How much lower one candidate's loss is than another's, in nats per token, with its confidence bounds."""
+
+    mean: float
+    low: float
+    """Lower bound: above 0, the candidate is surely better."""
+    high: float
+    """Upper bound: below 0, it is surely worse."""
+
+
+UNKNOWN = Gain(0.0, -math.inf, math.inf)
+
+
+def gain(losses: Losses, reference: Losses, level: float) -> Gain:
+    """Return the gain of a candidate over a reference.
 
     Args:
-        losses: mean nats per token on each document, shape (D,).
-        reference: of another candidate on the same documents, shape (D,).
+        losses: of the candidate, mean nats per token on each window, shape (W,); infinite where it failed.
+        reference: of the other on the same windows, shape (W,).
+        level: chance that a bound is ever wrong, each of the two, above 0 and below 0.5.
 
     Returns:
-        Near 0 where the losses are surely worse; 1 for a single document or failed scores, which prove nothing.
+        Bounds are infinite on one or two windows, unless the difference is the same on both.
     """
-    if len(losses) < 2 or not (np.all(np.isfinite(losses)) and np.all(np.isfinite(reference))):
-        return 1.0
-    differences = losses - reference
-    rounding = 1e-9 * float(np.abs(losses).max())
-    if np.ptp(differences) <= rounding:
-        return 0.0 if differences[0] > rounding else 1.0
-    result: Any = stats.ttest_1samp(differences, 0.0, alternative="greater")
-    return float(result.pvalue)
+    own, other = np.asarray(losses, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if not np.all(np.isfinite(other)) or len(own) == 0:
+        return UNKNOWN
+    if not np.all(np.isfinite(own)):
+        return Gain(-math.inf, -math.inf, -math.inf)
+    differences = other - own
+    mean = float(differences.mean())
+    if np.ptp(differences) <= 1e-9 * float(np.abs(own).max()):
+        return Gain(mean, mean, mean) if len(own) > 1 else Gain(mean, -math.inf, math.inf)
+    radius = float(differences.std()) * _radius(len(own), 2 * level)
+    return Gain(mean, mean - radius, mean + radius)
 
 
-def survivors(losses: Sequence[Sequence[float]], num_parents: int, significance: float) -> list[int]:
-    """Return which candidates may still be among the best `num_parents`, best first.
+def _radius(count: int, level: float) -> float:
+    """Return the half width of the interval at a number of windows, in standard deviations (of divisor W).
+
+    The mixed likelihood ratio of mean m is `sqrt(c / (n + c)) ((n + c)(1 + u) / (n + c (1 + u)))^(n/2)`, with c the
+    precision and u the squared distance of m from the sample mean in variances; the interval is where it is below
+    1 / level, solved for u.
+    """
+    total = count + MIXTURE_PRECISION
+    ratio = math.exp(2 / count * (math.log(1 / level) + 0.5 * math.log(total / MIXTURE_PRECISION)))
+    left = total - ratio * MIXTURE_PRECISION
+    return math.sqrt(total * (ratio - 1) / left) if left > 0 else math.inf
+
+
+def survivors(table: Sequence[Losses], level: float) -> list[int]:
+    """Return which candidates are not surely worse than the best one, best first.
 
     Args:
-        losses: of each candidate on each document, shape (C, D), infinite where a score failed.
-        num_parents: places to be won.
-        significance: level of the test below which a candidate is dropped.
+        table: losses of each candidate on the same windows, shape (C, W), infinite where a score failed.
+        level: of the test.
 
     Returns:
-        Indices of the candidates whose loss is not significantly above that of the last one to win a place; those that
-        failed on a document are dropped.
+        Indices; none if all failed.
     """
-    table = np.asarray(losses, dtype=np.float64)
-    finite = [index for index in range(len(table)) if np.all(np.isfinite(table[index]))]
-    ranked = sorted(finite, key=lambda index: float(table[index].mean()))
-    if len(ranked) <= num_parents:
-        return ranked
-    last = table[ranked[num_parents - 1]]
-    return [
-        index
-        for place, index in enumerate(ranked)
-        if place < num_parents or p_value_of_worse(table[index], last) > significance
-    ]
+    ranked = _ranked(dict(enumerate(table)))
+    return [one for one in ranked if one == ranked[0] or gain(table[one], table[ranked[0]], level).high >= 0]
+
+
+def choose(
+    baselines: Mapping[Key, Losses], found: Mapping[Key, Losses], level: float
+) -> tuple[Key | None, Gain | None]:
+    """Return the winner among baselines and what a search found, and the gain of the best found over the best baseline.
+
+    A baseline needs no search, so it wins unless that gain is sure. The best baseline is the one of the lowest loss
+    here, which speaks for it; that the best of several found is taken speaks for the search, so they share the level.
+
+    Args:
+        baselines: losses on the same windows, infinite for failures.
+        found: losses there.
+        level: chance that the lower bound does not hold.
+
+    Returns:
+        The winner, None if all failed, and the gain, None unless both have a candidate that did not.
+    """
+    rivals, finds = (_ranked(losses) for losses in (baselines, found))
+    if not rivals or not finds:
+        return next(iter([*rivals, *finds]), None), None
+    gained = gain(found[finds[0]], baselines[rivals[0]], level / len(found))
+    return (finds if gained.low > 0 else rivals)[0], gained
+
+
+def _ranked(losses: Mapping[Key, Losses]) -> list[Key]:
+    """Return who did not fail, best first."""
+    means = {key: float(np.mean(own)) for key, own in losses.items()}
+    return sorted((key for key, mean in means.items() if math.isfinite(mean)), key=lambda key: means[key])

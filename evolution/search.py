@@ -9,6 +9,7 @@ from .budget import Budget
 from .history import HistoryRow
 from .loop import Loop
 from .objective import DifferentiableObjective, DocumentScore, Objective, rows_of_call
+from .racing import Gain
 from .record import SearchRecord
 from .space import Genome
 from .strategies import Evaluation, Request, Strategy
@@ -42,6 +43,8 @@ class SearchResult:
     """Candidates with a score."""
     scored_tokens: int
     """Tokens sent through the model."""
+    gain: Gain | None
+    """Of the best incumbent over the best baseline, where the strategy can tell: the result if it is sure."""
 
 
 def run_search(
@@ -74,7 +77,7 @@ def run_search(
         run.score(requests, generation)
     if strategy.best is None:
         raise RuntimeError("a search must end with a scored candidate, got failures only; see error in history.jsonl")
-    return SearchResult(strategy.best, record.candidates, record.scored_tokens)
+    return SearchResult(strategy.best, record.candidates, record.scored_tokens, strategy.gain)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import math
 from typing import Any
 
 import numpy as np
-from cmaes import CMA, CMAwM
+from cmaes import CMA
 
 from .space import Genome
 
-OBJECTS: dict[str, type] = {cls.__name__: cls for cls in (CMA, CMAwM)}
+OBJECTS: dict[str, type] = {cls.__name__: cls for cls in (CMA,)}
 """Classes of which the attributes are stored one by one."""
 DTYPES = ("float64", "int64", "uint32", "bool")
 """Kinds of arrays and numpy scalars that are read."""

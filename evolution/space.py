@@ -55,7 +55,8 @@ class Space:
     start_token_choices: tuple[int, ...] = START_TOKEN_CHOICES
     """Values n_hat may take, in tokens, rising."""
     search_attention: bool = False
-    """Whether the attention factor is a gene, from 1 to twice as far above 1 as YaRN's; else a policy fixes it."""
+    """Whether the attention factor is a gene, at most twice as far above 1 as YaRN's and at least the reciprocal of
+    that; else a policy fixes it."""
     critical_dimensions: tuple[int, int] | None = None
     """First and last pair that may be the critical dimension (LongRoPE2: ten periods and one period in training)."""
     sensitive_pairs: tuple[int, int] | None = None
@@ -104,8 +105,13 @@ class Space:
 
     @property
     def attention_upper(self) -> int:
-        """Largest step of the attention factor; the smallest is `ATTENTION_RESOLUTION`, a factor of 1."""
+        """Largest step of the attention factor."""
         return math.ceil((2 * yarn(self.scale) - 1) * ATTENTION_RESOLUTION)
+
+    @property
+    def attention_lower(self) -> int:
+        """Smallest step of the attention factor, which is below 1: some models read long texts better with less."""
+        return ATTENTION_RESOLUTION**2 // self.attention_upper
 
     def encode(
         self,
@@ -192,9 +198,9 @@ class Space:
     def _allows(self, attention: int | None) -> bool:
         if attention is None or not self.search_attention:
             return attention is None and not self.search_attention
-        return ATTENTION_RESOLUTION <= attention <= self.attention_upper
+        return self.attention_lower <= attention <= self.attention_upper
 
     def _attention_step(self, attention_factor: float) -> int:
         if not math.isfinite(attention_factor):
             raise ValueError(f"attention_factor must be finite, got {attention_factor}; try 1.0")
-        return min(max(round(attention_factor * ATTENTION_RESOLUTION), ATTENTION_RESOLUTION), self.attention_upper)
+        return min(max(round(attention_factor * ATTENTION_RESOLUTION), self.attention_lower), self.attention_upper)

@@ -328,7 +328,7 @@ HUGE = 10**400
 @pytest.mark.parametrize(
     ("read", "content"),
     [
-        (load_settings, {"strategy": "hybrid", "stage_share": HUGE}),
+        (load_settings, {"strategy": "hybrid", "trust_radius": HUGE}),
         (load_settings, {"strategy": ["paper"]}),
         (load_recipe, RECIPE | {"stages": [{"length": 64, "steps": 4, "windows": None}]}),
         (load_recipe, RECIPE | {"learning_rate": HUGE}),

@@ -6,27 +6,21 @@ from typing import Any
 from ..settings import Settings
 from ..space import Genome, Space
 from .base import GRADIENT_SCORES, Evaluation, Gradient, Proposal, Request, Strategy
-from .cma import CmaStrategy
-from .gradient import GradientStrategy
 from .hybrid import HybridStrategy
 from .longrope2 import LongRope2Strategy
 from .paper import PaperStrategy
 from .pareto import FrontPoint, ParetoStrategy
-from .piecewise import PiecewiseStrategy
 
 __all__ = [
     "GRADIENT_SCORES",
     "STRATEGIES",
-    "CmaStrategy",
     "Evaluation",
     "FrontPoint",
     "Gradient",
-    "GradientStrategy",
     "HybridStrategy",
     "LongRope2Strategy",
     "PaperStrategy",
     "ParetoStrategy",
-    "PiecewiseStrategy",
     "Proposal",
     "Request",
     "Strategy",
@@ -35,11 +29,8 @@ __all__ = [
 
 STRATEGIES: dict[str, Callable[[Any, Space, Mapping[str, Genome], int, int], Strategy]] = {
     "paper": PaperStrategy,
-    "cma": CmaStrategy,
     "hybrid": HybridStrategy,
     "longrope2": LongRope2Strategy,
-    "piecewise": PiecewiseStrategy,
-    "gradient": GradientStrategy,
     "pareto": ParetoStrategy,
 }
 

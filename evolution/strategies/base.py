@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from ..racing import Gain
 from ..space import Genome, Space
 
 PROBE = "probe"
@@ -148,6 +149,11 @@ class Strategy(Protocol):
     @property
     def best(self) -> Evaluation | None:
         """The best evaluation so far; the result once the search is done."""
+        ...
+
+    @property
+    def gain(self) -> Gain | None:
+        """What the search found over the best baseline, with bounds, where it can tell; it is done then."""
         ...
 
     def ask(self) -> list[Request]: ...

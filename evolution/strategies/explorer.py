@@ -1,27 +1,25 @@
-"""CMA-ES (Hansen, arXiv 1604.00772) with margin for whole numbers (arXiv 2205.13482), with the cmaes package."""
+"""CMA-ES (Hansen, arXiv 1604.00772) whose learning rate adapts to noise (arXiv 2304.03473), with the package cmaes."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from cmaes import CMAwM
-from numpy.typing import NDArray
+from cmaes import CMA
 
-from ..coordinates import SmoothCoordinates
+from ..coordinates import FamilyCoordinates, KnotCoordinates, Vector
 from ..space import Genome, Space
 
 
 class Explorer:
-    """Evolution strategy in smooth coordinates around an origin genome; `start` begins one, `state` stores it.
+    """Evolution strategy around an origin genome, over ramps or knots; `start` begins one, `state` stores it.
 
     Args:
         space: of the genomes.
         origin: where it started.
-        num_knots: knots of log lambda.
-        start_token_step: distance of two choices of start tokens.
+        num_knots: of log lambda; 0 for ramps.
         optimizer: the distribution.
-        points: candidates asked for, in the coordinates of the optimizer.
+        points: candidates asked for.
         means: of the distribution after each generation.
     """
 
@@ -30,13 +28,12 @@ class Explorer:
         space: Space,
         origin: Genome,
         num_knots: int,
-        start_token_step: float,
-        optimizer: CMAwM,
-        points: Sequence[NDArray[np.float64]] = (),
-        means: Sequence[NDArray[np.float64]] = (),
+        optimizer: CMA,
+        points: Sequence[Vector] = (),
+        means: Sequence[Vector] = (),
     ) -> None:
-        self._coordinates = SmoothCoordinates(space, origin, num_knots, start_token_step)
-        self._optimizer = optimizer
+        self._coordinates = _coordinates(space, origin, num_knots)
+        self.origin, self._num_knots, self._optimizer = origin, num_knots, optimizer
         self._points, self._means = list(points), list(means)
 
     @classmethod
@@ -48,44 +45,30 @@ class Explorer:
         Args:
             space: of the genomes.
             origin: where it starts.
-            num_knots: knots of log lambda.
-            sigma: first standard deviation of a coordinate; of the start tokens' place it is one choice.
+            num_knots: of log lambda; 0 for ramps.
+            sigma: first standard deviation of a coordinate.
             population_size: candidates per generation.
             seed: of the random generator.
         """
-        coordinates = SmoothCoordinates(space, origin, num_knots, start_token_step=sigma)
-        optimizer = CMAwM(
-            mean=np.zeros(coordinates.num_coordinates),
-            sigma=sigma,
-            bounds=coordinates.bounds,
-            steps=coordinates.steps,
-            population_size=population_size,
-            seed=seed,
-        )
-        vars(optimizer)["_cma"]._funhist_values.fill(0.0)  # cmaes leaves it uninitialised, and a state must be exact
-        return cls(space, origin, num_knots, sigma, optimizer)
+        mean = np.zeros(_coordinates(space, origin, num_knots).num_coordinates)
+        optimizer = CMA(mean, sigma, population_size=population_size, seed=seed, lr_adapt=True)
+        vars(optimizer)["_funhist_values"].fill(0.0)  # cmaes leaves it uninitialised, and a state must be exact
+        return cls(space, origin, num_knots, optimizer)
 
     def state(self) -> dict[str, Any]:
         """Return the arguments that go on from here, but for the space."""
         return {
-            "origin": self._coordinates.origin,
-            "num_knots": self._coordinates.num_knots,
-            "start_token_step": self._coordinates.start_token_step,
+            "origin": self.origin,
+            "num_knots": self._num_knots,
             "optimizer": self._optimizer,
             "points": self._points,
             "means": self._means,
         }
 
-    @property
-    def generation(self) -> int:
-        """Generations told."""
-        return len(self._means)
-
     def ask(self) -> list[Genome]:
         """Return the candidates of the next generation; some may be equal once they round to the same grid point."""
-        drawn = [self._optimizer.ask() for _ in range(self._optimizer.population_size)]
-        self._points = [point for _, point in drawn]
-        return [self._coordinates.genome(on_grid) for on_grid, _ in drawn]
+        self._points = [self._optimizer.ask() for _ in range(self._optimizer.population_size)]
+        return [self._coordinates.genome(point) for point in self._points]
 
     def tell(self, losses: Sequence[float]) -> None:
         """Move the distribution by the losses of the candidates, infinite where a candidate failed.
@@ -96,7 +79,13 @@ class Explorer:
             self._optimizer.tell(list(zip(self._points, losses, strict=True)))
         self._means.append(self._optimizer.mean.copy())
 
-    def average(self, share: float) -> Genome:
-        """Return the mean of the means of the last generations, a share of all: steadier than any one candidate."""
-        num_averaged = math.ceil(share * len(self._means))
-        return self._coordinates.genome(np.mean(self._means[-num_averaged:], axis=0))
+    def proposals(self) -> list[Genome]:
+        """Return the mean of the later half of the means, steadier than the last one, the last one, and half of it."""
+        if not self._means:
+            return []
+        later = np.mean(self._means[len(self._means) // 2 :], axis=0)
+        return [self._coordinates.genome(point) for point in (later, self._means[-1], self._means[-1] / 2)]
+
+
+def _coordinates(space: Space, origin: Genome, num_knots: int) -> FamilyCoordinates | KnotCoordinates:
+    return KnotCoordinates(space, origin, num_knots) if num_knots else FamilyCoordinates(space, origin)

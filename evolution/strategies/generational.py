@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..racing import Gain
 from ..serialization import from_json, to_json
 from ..space import Genome
 from .base import Evaluation, Proposal, Request, check_answer
@@ -52,6 +53,10 @@ class GenerationalStrategy(ABC):
     @property
     def reserved(self) -> tuple[int, ...]:
         return ()
+
+    @property
+    def gain(self) -> Gain | None:
+        return None
 
     @property
     def generation(self) -> int:
@@ -108,6 +113,10 @@ class SelectingStrategy(GenerationalStrategy):
     def _learn(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from a generation before the choice."""
 
+    def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
+        """Return the winner of the choice, None if all failed."""
+        return best_of(evaluations)
+
     @property
     def done(self) -> bool:
         return self._result is not None
@@ -136,7 +145,7 @@ class SelectingStrategy(GenerationalStrategy):
         if not self._finished:
             self._learn(evaluations)
             return
-        self._result = best_of(evaluations)
+        self._result = self._choose(evaluations)
         if self._result is None:
             raise RuntimeError(f"a finalist must have a loss, got failures only: {evaluations[0].error}; mend that")
 

@@ -4,25 +4,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..racing import Gain, choose
 from ..settings import HybridSettings
 from ..space import Genome, Space
-from .base import Evaluation, Request, check_seeds
-from .generational import SelectingStrategy, unique
-from .stages import STAGES, Comparison, Halving, Probe, Record, Stage, Tools, loss_or_infinity, new_stage
+from .base import PROBE, Evaluation, Request, check_seeds
+from .generational import SelectingStrategy
+from .race import ROUND_WINDOWS, Race, Stage, Tools, window_losses
+from .stages import POPULATION, STAGES, Gradients, Record, new_stage
 from .windows import WindowPool, split
 
 PROBE_WINDOWS = 3
 """Windows of the selection on which each incumbent is scored as soon as it is one, so that the search has a curve."""
+SELECTION_DOCUMENTS = 0.3
+"""Share of the documents that are kept for the selection."""
+SELECTION_WINDOWS = 24
+"""Windows on which finalists are scored at least, where the budget allows, before a further incumbent joins them."""
+FINALISTS = 4
+"""Finalists that scores are kept for: more share them, and where windows are few the search has what is left."""
+LEAST_GENERATIONS = 40
+"""Generations of full width that a budget is to give at least: below, they are narrower."""
+LEAST_WIDTH = 20
+"""Scores of a generation in small budgets; those below 160 scores have an eighth of them."""
+RACE_SHARE = 0.2
+"""Of the budget, for the race of the baselines at most."""
+TURN_SHARE = 0.4
+"""Of the scores left, for a turn of a kind of stage."""
+COMPARISON_SHARE = 0.5
+"""Of a turn, for the race of what it found against the incumbent."""
+PATIENCE = 2
+"""Turns without a gain, of every kind in a row, after which the search ends."""
 
 
 class HybridStrategy(SelectingStrategy):
     """From the best baseline to its neighbourhood, under a budget of scores (one candidate on one window each).
 
-    1. Seeds race: all on one window, the better half on another, and so on. The winner is the first incumbent.
-    2. Stage follows stage. Each proposes one genome at a known cost; a comparison on fresh windows decides whether it
-       is the new incumbent. The kind that gained most per score in its last stage is next, once every kind had one.
-    3. Selection: the winner of the race and the last incumbents on windows of documents that the search never saw. The
-       lowest loss there wins, so the result is never worse there than that seed.
+    1. Seeds race; only the test of `racing` drops one. The best is the first incumbent.
+    2. Turn follows turn: a stage finds challengers, which race against the incumbent on fresh windows; who is surely
+       better is the next one. The kind that gained most per score has the next turn, once every kind had one.
+    3. Selection: the baselines that the race left undecided, and the incumbents, on windows of documents that the
+       search never saw. The best incumbent wins if its gain over the best baseline there is sure, else that baseline.
+
+    A generation offers about `width` scores, which devices can share.
     """
 
     def __init__(
@@ -34,35 +56,33 @@ class HybridStrategy(SelectingStrategy):
         self._names: dict[Genome, str] = {}
         for name, genome in seeds.items():
             self._names.setdefault(genome, f"seed:{name}")
-        self._windows, selection = split(num_documents, settings.windows_per_document, settings.selection_share)
-        share = int(settings.selection_budget * settings.num_scores) // settings.num_finalists
-        self._selection_windows = tuple(selection[: min(max(share, 2), settings.selection_windows)])
-        least = len(self._names) + settings.population_size + len(self.reserved)
+        self._windows, self._selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS)
+        share = int(settings.selection_share * settings.num_scores)
+        self._reserve = max(min(share, FINALISTS * len(self._selection)), len(self._names), 2)
+        least = len(self._names) + self._reserve
         if settings.num_scores < least:
             raise ValueError(
-                f"num_scores must be at least {least} for {len(seeds)} seeds, one generation and the selection, got "
+                f"num_scores must be at least {least} for {len(seeds)} seeds and the selection, got "
                 f"{settings.num_scores}; raise it (or --max-scored-tokens)"
             )
         self._tools = self._new_tools()
         self._scores: dict[tuple[Genome, int, bool], int] = {}
         self._incumbents: list[Genome] = []
-        self._records = {kind: Record() for kind in self._kinds()}
-        self._stage: Stage = Halving(self._tools, self._names, self._left, 1)
-        self._kind: str | None = None
+        self._baselines = list(self._names)
+        self._gain: Gain | None = None
+        kinds = ("profile", "family", "polish") if settings.use_gradients else ("family", "profile", "polish")
+        self._records = {kind: Record() for kind in kinds}
+        self._stage: Stage = Race(self._tools, self._names, self._race_scores)
+        self._kind = ""
         self._left_before = 0
-
-    def _kinds(self) -> list[str]:
-        """Return the kinds of stages, in the order of their first."""
-        kinds = ["smooth", "variation", "fine"]
-        if self._settings.use_gradients:
-            kinds.insert(0, "descent")
-        if len(self._space.start_token_choices) > 1:
-            kinds.append("start_tokens")
-        return kinds
+        self._to_probe: Genome | None = None
+        self._gradients = settings.use_gradients
 
     def _new_tools(self, windows_left: Sequence[int] = ()) -> Tools:
-        pool = WindowPool(self._windows, self._rng, windows_left)
-        return Tools(self._settings, self._space, pool, self._rng)
+        pool, settings = WindowPool(self._windows, self._rng, windows_left), self._settings
+        least = min(LEAST_WIDTH, settings.num_scores // 8)
+        width = max(min(settings.width, settings.num_scores // LEAST_GENERATIONS), least, 1)
+        return Tools(settings, self._space, pool, self._rng, width)
 
     @property
     def num_generations(self) -> int | None:
@@ -70,60 +90,94 @@ class HybridStrategy(SelectingStrategy):
 
     @property
     def reserved(self) -> tuple[int, ...]:
-        return self._settings.num_finalists * self._selection_windows
+        windows = self._selection
+        return tuple(windows[place % len(windows)] for place in range(self._reserve))
+
+    @property
+    def gain(self) -> Gain | None:
+        """Of the best incumbent over the best baseline in the selection, once it is made; the result if it is sure."""
+        return self._gain
 
     @property
     def _left(self) -> int:
         """Scores left before the selection."""
-        return self._settings.num_scores - len(self.reserved) - sum(self._scores.values())
+        return self._settings.num_scores - self._reserve - sum(self._scores.values())
 
     def _propose(self) -> list[Request] | None:
-        while not (requests := self._stage.ask()):
+        while True:
+            if self._to_probe is not None:
+                return [Request(self._to_probe, tuple(self._selection[:PROBE_WINDOWS]), PROBE)]
+            if requests := self._stage.ask():
+                return requests
             following = self._next_stage()
             if following is None:
                 return None
             self._stage = following
-        return requests
 
     def _next_stage(self) -> Stage | None:
         """Take in what the stage at its end has found; return the one that follows, None at the end of the search."""
-        stage, result = self._stage, self._stage.result
-        if isinstance(stage, Probe):
-            return self._next_improvement()
-        if not self._incumbents:
-            if result is None:
-                return None
-            self._incumbents.append(result)
-        elif isinstance(stage, Comparison):
-            if result is not None:
-                self._incumbents.append(result)
-            self._credit(stage.sure_gain)
-            if result is None:
-                return self._next_improvement()
-        elif result is None or result == self._incumbents[-1]:
-            self._credit(0.0)
-            return self._next_improvement()
+        stage, found = self._stage, self._stage.proposals
+        if not isinstance(stage, Race):
+            if not found:
+                self._gradients = self._gradients and not isinstance(stage, Gradients)  # such as for lack of memory
+                self._credit(0.0)
+                return self._next_turn()
+            incumbent = self._incumbents[-1]
+            origins = {incumbent: "incumbent"} | {one: found[one] for one in found if one != incumbent}
+            return Race(self._tools, origins, self._turn_left, incumbent)
+        if stage.incumbent is None:
+            self._baselines = list(found) or self._baselines
         else:
-            return Comparison(self._tools, self._incumbents[-1], result, str(self._kind), self._left)
-        probes = self._selection_windows[:PROBE_WINDOWS]
-        return Probe(self._tools, self._incumbents[-1], probes) if len(probes) <= self._left else None
+            self._credit(stage.gain, next(iter(found.values()), ""))
+        if not found:
+            return self._next_turn() if self._incumbents else None
+        self._incumbents.append(next(iter(found)))
+        if min(PROBE_WINDOWS, len(self._selection)) <= self._left:
+            self._to_probe = self._incumbents[-1]
+        return self._next_turn()
 
-    def _credit(self, gain: float) -> None:
-        self._records[str(self._kind)].credit(gain, self._left_before - self._left)
+    @property
+    def _race_scores(self) -> int:
+        """Scores for the race of the baselines: a round of it where that is no more than half of all."""
+        round_scores = max(min(ROUND_WINDOWS * len(self._names), self._left // 2), len(self._names))
+        return min(max(int(RACE_SHARE * self._settings.num_scores), round_scores), self._left)
 
-    def _next_improvement(self) -> Stage | None:
+    def _credit(self, gained: float, origin: str = "") -> None:
+        self._records[self._kind].credit(gained, self._left_before - self._left, origin)
+
+    @property
+    def _turn_left(self) -> int:
+        """Scores that the turn may still spend."""
+        return min(self._turn_scores - (self._left_before - self._left), self._left)
+
+    @property
+    def _turn_scores(self) -> int:
+        """Scores of the turn: a share of what was left, all of it where the rest would be too little for another."""
+        share = max(int(TURN_SHARE * self._left_before), self._least_turn)
+        return share if self._left_before - share >= self._least_turn else self._left_before
+
+    @property
+    def _least_turn(self) -> int:
+        """Scores that pay for any kind of turn."""
+        return self._tools.width + max(self._tools.width // 2, POPULATION)
+
+    def _next_turn(self) -> Stage | None:
         """Return a stage of the kind that gained most; None once the scores are spent or no kind gains any more."""
-        settings, records = self._settings, self._records
+        records = self._records
         self._left_before = self._left
-        limit = min(int(settings.stage_share * self._left), settings.stage_scores)
-        if all(one.failures >= settings.patience for one in records.values()) or limit < settings.population_size:
+        given_up = all(one.failures >= PATIENCE for one in records.values())
+        if given_up or self._left_before < self._least_turn:
             return None
         self._kind = max(records, key=lambda kind: (records[kind].rate, -records[kind].failures))
-        return new_stage(self._kind, self._tools, records[self._kind], self._incumbents, limit)
+        num_scores = int((1 - COMPARISON_SHARE) * self._turn_scores)
+        return new_stage(self._kind, self._tools, records[self._kind], self._incumbents, num_scores, self._gradients)
 
     def _learn(self, evaluations: Sequence[Evaluation]) -> None:
         self._count(evaluations)
-        self._stage.tell(evaluations)
+        if self._to_probe is not None:
+            self._to_probe = None
+        else:
+            self._stage.tell(evaluations)
 
     def _count(self, evaluations: Sequence[Evaluation]) -> None:
         for one in evaluations:
@@ -131,26 +185,35 @@ class HybridStrategy(SelectingStrategy):
                 self._scores[one.genome, document, one.request.gradient] = one.request.scores_per_document
 
     def _finalists(self) -> list[Request]:
-        seeds, found = self._incumbents[:1], self._incumbents[:0:-1]
-        finalists = ((seeds + found) or self._latest_best())[: self._settings.num_finalists]
-        origins = {genome: self._names.get(genome, "incumbent") for genome in finalists}
-        return unique([Request(genome, self._selection_windows, origin) for genome, origin in origins.items()])
+        baselines = list(self._stage.proposals) if not self._incumbents else self._baselines
+        baselines = baselines or self._baselines
+        found = [one for one in dict.fromkeys(reversed(self._incumbents)) if one not in self._names]
+        places = max(self._reserve // ROUND_WINDOWS, 1 + bool(found))  # in the smallest budgets not all have one
+        baselines = baselines[: places - bool(found)]
+        room = max(self._reserve // SELECTION_WINDOWS - len(baselines), 1)
+        finalists = [*baselines, *found[:room]]
+        most = self._reserve // len(finalists) if len(finalists) > 1 else min(self._reserve, SELECTION_WINDOWS)
+        windows = tuple(self._selection[:most])
+        return [Request(one, windows, self._names.get(one, "incumbent")) for one in finalists]
 
-    def _latest_best(self) -> list[Genome]:
-        """Return who is left in a race that was ended early, best first; all seeds before it began."""
-        if not self._told:
-            return list(self._names)
-        ranked = sorted(self._told[-1], key=loss_or_infinity)
-        return [evaluation.genome for evaluation in ranked]
+    def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
+        losses = {one.genome: window_losses(one) for one in evaluations}
+        baselines = {genome: own for genome, own in losses.items() if genome in self._names}
+        found = {genome: own for genome, own in losses.items() if genome not in self._names}
+        winner, self._gain = choose(baselines, found, self._settings.significance)
+        return next((one for one in evaluations if one.genome == winner), None)
 
     def _state(self) -> dict[str, Any]:
         return {
             "windows_left": self._tools.pool.left,
             "incumbents": self._incumbents,
+            "baselines": self._baselines,
             "records": {kind: asdict(record) for kind, record in self._records.items()},
             "stage": {"name": type(self._stage).__name__, "state": self._stage.state()},
             "kind": self._kind,
             "left_before": self._left_before,
+            "to_probe": self._to_probe,
+            "gradients": self._gradients,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -158,7 +221,8 @@ class HybridStrategy(SelectingStrategy):
         self._scores = {}
         for evaluations in self._told:
             self._count(evaluations)
-        self._incumbents = state["incumbents"]
+        self._incumbents, self._baselines = state["incumbents"], state["baselines"]
         self._records = {kind: Record(**record) for kind, record in state["records"].items()}
         self._stage = STAGES[state["stage"]["name"]].restored(self._tools, state["stage"]["state"])
-        self._kind, self._left_before = state["kind"], state["left_before"]
+        self._kind, self._left_before, self._to_probe = state["kind"], state["left_before"], state["to_probe"]
+        self._gradients = state["gradients"]

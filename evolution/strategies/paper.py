@@ -8,6 +8,7 @@ from deap import base, tools
 from numpy.random import Generator
 
 from ..operators import crossover, distinct, mutate
+from ..piecewise import mutate_piecewise
 from ..settings import LongRope2Settings, PaperSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request, check_seeds
@@ -38,6 +39,10 @@ class PaperStrategy(GenerationalStrategy):
     crossovers of the top-k, which stay in the population. Counted this way the last children are scored too; read
     literally, the paper's loop would breed them in vain. A small space may run out of new genomes; generations then
     get smaller. Only numpy's Generator is drawn from: of DEAP, no tool that uses the global `random`.
+
+    With `pieces` mutations also move the breakpoints between 1, free factors and s. Every seed has its own: PI's are
+    (0, 0), where the official search starts. A crossover takes the head of one parent and the tail of another, and so
+    the first breakpoint of one and the second of the other.
     """
 
     def __init__(
@@ -59,7 +64,8 @@ class PaperStrategy(GenerationalStrategy):
         self._seeds = dict(seeds)
         self._documents = tuple(range(num_documents))
         self._toolbox: Any = base.Toolbox()
-        self._toolbox.register("mutate", mutate, space=space, probability=settings.mutation_probability)
+        mutation = mutate_piecewise if isinstance(settings, PaperSettings) and settings.pieces else mutate
+        self._toolbox.register("mutate", mutation, space=space, probability=settings.mutation_probability)
         self._toolbox.register("mate", crossover)
         self._toolbox.register("select", tools.selBest, k=settings.num_parents)
         self._parents: list[Individual] = []

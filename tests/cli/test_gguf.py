@@ -22,7 +22,7 @@ def tokens(gguf_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_search_and_evaluate_run_on_a_gguf_and_name_it(gguf_model: Path, tokens: Path, tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     common = ["--model", str(gguf_model), "--tokenized", str(tokens)]
-    search = [*common, "--target-length", "64", "--samples", "2", "--hyper-params", "gradient"]
+    search = [*common, "--target-length", "64", "--samples", "2", "--max-scored-tokens", "6400"]
     search += ["--max-scored-tokens", "4000", "--output-dir", str(tmp_path / "run"), "--trackers", "none"]
     assert main(["search", *search, "--estimate"]) == 0
     assert main(["search", *search]) == 0

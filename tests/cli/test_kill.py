@@ -25,26 +25,9 @@ TARGET_LENGTH = 256
 BRED: dict[str, Any] = {"population_size": 8, "num_iterations": 3, "max_attempts": 5}
 SMALL: dict[str, dict[str, Any]] = {
     "paper": {**BRED, "num_mutations": 2, "num_crossovers": 2, "num_parents": 3},
-    "piecewise": {**BRED, "num_mutations": 2, "num_crossovers": 2, "num_parents": 3},
     "longrope2": {**BRED, "num_parents": 4},
     "pareto": {**BRED, "num_iterations": 2, "search_attention": False, "short_documents": 2},
-    "cma": {"population_size": 4, "num_iterations": 5, "num_knots": 3, "windows_per_document": 2},
-    "gradient": {"num_iterations": 6, "num_knots": 3, "seed_windows": 1, "windows_per_document": 2},
-    "hybrid": {
-        "num_scores": 100,
-        "windows_per_document": 4,
-        "population_size": 4,
-        "num_knots": 3,
-        "num_fine_knots": 4,
-        "num_descent_knots": 3,
-        "min_generations": 2,
-        "stage_scores": 20,
-        "race_rounds": 2,
-        "comparison_windows": 2,
-        "min_comparison_windows": 2,
-        "selection_windows": 2,
-        "num_finalists": 2,
-    },
+    "hybrid": {"num_scores": 100, "windows_per_document": 4},
 }
 """A small search of each strategy; one that is missing here fails, since nothing is known of it."""
 
@@ -168,7 +151,7 @@ def has_avx512() -> bool:
 
 
 @pytest.mark.skipif(not has_avx512(), reason="needs a CPU that runs the code of two families")
-@pytest.mark.parametrize("strategy", ["cma", "gradient", "hybrid"])
+@pytest.mark.parametrize("strategy", ["hybrid"])
 def test_a_search_killed_on_one_cpu_family_ends_on_another_and_repeats_no_score(
     strategy: str, arguments: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from longrope.cli.main import main
 from longrope.cli.optimize import OPTIONS, optimize
-from longrope.evolution import Genome, GradientSettings, HybridSettings, PaperSettings, ParetoSettings, read_history
+from longrope.evolution import Genome, HybridSettings, PaperSettings, ParetoSettings, read_history
 from longrope.rope import load_factors
 
 SMALL = PaperSettings(population_size=6, num_iterations=2, num_mutations=2, num_crossovers=2, num_parents=3)
@@ -83,7 +83,7 @@ def test_a_loss_of_one_s_own_is_asked_for_with_the_candidate_in_the_model(
 def test_the_default_takes_a_loss_of_one_s_own(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    settings = HybridSettings(num_scores=60, population_size=4, windows_per_document=3)
+    settings = HybridSettings(num_scores=60, windows_per_document=3)
     asked: list[int] = []
 
     def loss(model: PreTrainedModel, document: int) -> float:
@@ -129,7 +129,6 @@ def test_the_model_is_as_it_was_also_after_an_error_and_the_search_goes_on(
         ({"tokenizer": None}, "tokenizer must be the model's for the objective perplexity"),
         ({"target_length": 2000}, "documents of 2000 or more tokens"),
         ({"target_length": 16}, "target_length must be above the original length"),
-        ({"objective": lambda model, text: 0.0, "settings": GradientSettings()}, "got gradient; choose cma"),
         ({"objective": lambda model, text: 0.0, "settings": ParetoSettings()}, "got pareto; choose hybrid"),
         ({"objective": lambda model, text: 0.0, "needle_weight": 0.3}, "needle_weight must be left out"),
     ],

@@ -189,10 +189,7 @@ def test_what_may_not_fit_in_the_card_rests_in_the_main_memory(
         preflight.check_main_memory(preflight.prompt_on_cpu(subject, 2**20), subject.main_memory, 2**20)
 
 
-@pytest.mark.parametrize(("settings", "code"), [("hybrid", 0), ("gradient", 2)])
-def test_gradients_that_do_not_fit_are_noted_or_refused(
-    settings: str,
-    code: int,
+def test_gradients_that_do_not_fit_are_noted(
     model_folder: Path,
     tokens: Path,
     tmp_path: Path,
@@ -202,11 +199,9 @@ def test_gradients_that_do_not_fit_are_noted_or_refused(
     monkeypatch.setattr(preflight, "gradient_need", lambda *_: 10**15)
     monkeypatch.setattr(preflight, "forward_need", lambda *_: 0)
     options = {"model": model_folder, "tokenized": tokens, "target_length": 128, "samples": 2}
-    options |= {"hyper_params": settings, "output_dir": tmp_path / "run", "max_scored_tokens": 128 * 60}
-    assert command("search", **options) == code
-    captured = capsys.readouterr()
-    assert ("goes on without gradients" in captured.out) == (code == 0)
-    assert ("must hold a gradient of 128 tokens" in captured.err) == (code == 2)
+    options |= {"output_dir": tmp_path / "run", "max_scored_tokens": 128 * 60}
+    assert command("search", **options) == 0
+    assert "goes on without gradients" in capsys.readouterr().out
 
 
 def test_a_container_may_use_no_more_than_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

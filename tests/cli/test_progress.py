@@ -145,12 +145,12 @@ def test_the_line_of_a_generation_tells_best_median_gain_origins_and_cost() -> N
 
 
 def test_a_generation_that_can_not_be_compared_or_failed_says_so_and_has_no_such_numbers() -> None:
-    unlinked = GenerationSummary(3, 5, {"cma": 1}, frozenset((1,)), 1.0, "cma", 1.0, None)
+    unlinked = GenerationSummary(3, 5, {"family": 1}, frozenset((1,)), 1.0, "family", 1.0, None)
     assert "seed" not in describe(unlinked)
     assert {name for name in scalars(unlinked) if name.startswith("gain")} == set()
-    failed = GenerationSummary(3, 5, {"cma": 1}, frozenset((1,)), None, None, None, None)
+    failed = GenerationSummary(3, 5, {"family": 1}, frozenset((1,)), None, None, None, None)
     assert "no candidate could be scored" in describe(failed)
-    assert scalars(failed) == {"scored_tokens": 5, "candidates/cma": 1}
+    assert scalars(failed) == {"scored_tokens": 5, "candidates/family": 1}
 
 
 def test_the_bar_shows_no_total_before_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,12 @@ import pytest
 
 from longrope.evolution import (
     Budget,
-    CmaSettings,
     Evaluation,
     Genome,
-    GradientSettings,
     HybridSettings,
     LongRope2Settings,
     PaperSettings,
     ParetoSettings,
-    PiecewiseSettings,
     Proposal,
     RunFolder,
     SearchResult,
@@ -46,24 +43,9 @@ TARGET = (100, 120, 170, 300, 430, 480)
 SETTINGS: dict[str, Settings] = {
     "paper": PaperSettings(population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4),
     "longrope2": LongRope2Settings(population_size=8, num_iterations=4, num_parents=5),
-    "hybrid": HybridSettings(
-        num_scores=90,
-        windows_per_document=4,
-        population_size=4,
-        num_knots=3,
-        num_fine_knots=4,
-        num_descent_knots=4,
-        stage_scores=24,
-        race_rounds=3,
-        comparison_windows=3,
-        min_comparison_windows=2,
-    ),
-    "cma": CmaSettings(population_size=6, num_iterations=5, num_knots=3, windows_per_document=2),
-    "piecewise": PiecewiseSettings(
-        population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4
-    ),
-    "gradient": GradientSettings(
-        num_iterations=6, num_knots=3, windows_per_document=2, seed_windows=2, start_token_choices=(0, 4, 8)
+    "hybrid": HybridSettings(num_scores=120, windows_per_document=4, selection_share=0.1),
+    "piecewise": PaperSettings(
+        population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4, pieces=True
     ),
     "pareto": ParetoSettings(population_size=4, num_iterations=4, short_documents=2),
 }

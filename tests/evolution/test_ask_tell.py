@@ -9,7 +9,6 @@ import pytest
 from longrope.evolution import (
     Candidate,
     Genome,
-    GradientSettings,
     HybridSettings,
     PaperSettings,
     RunFolder,
@@ -168,8 +167,6 @@ def test_gradients_are_asked_for_only_where_they_can_be_told():
     assert any(row.differentiated for row in run(new("hybrid")).rows)
     space, settings, seeds = arguments("hybrid")
     assert not any(row.differentiated for row in run(Search(space, settings, seeds=seeds, num_documents=4)).rows)
-    with pytest.raises(ValueError, match="strategy must be one without gradients where the objective has none"):
-        Search(space, GradientSettings())
 
 
 def test_a_number_in_place_of_a_gradient_is_a_failure_that_the_default_goes_on_without():
@@ -177,7 +174,9 @@ def test_a_number_in_place_of_a_gradient_is_a_failure_that_the_default_goes_on_w
     while not search.done:
         search.tell([told(one) if not one.gradient else float(told(one).nats or 0) for one in search.ask()])
     failed = [row for row in search.rows if row.differentiated]
-    assert len(failed) == 1 and "must have 6 derivatives by log lambda, got 0" in str(failed[0].error)
+    assert len({row.generation for row in failed}) == 1 and "must have 6 derivatives by log lambda, got 0" in str(
+        failed[0].error
+    )
     assert search.best is not None
 
 

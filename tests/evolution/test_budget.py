@@ -9,19 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evolution import Budget, RunFolder, build_strategy, read_history, run_search
+from longrope.evolution import Budget, read_history
 from longrope.rope.factors import RescaleFactors
 
 from .conftest import (
-    NUM_DOCUMENTS,
-    SEED_LAMBDAS,
     SETTINGS,
-    SPACE,
     Killed,
     ToyGradient,
     ToyObjective,
     ToyScore,
-    build,
     new_strategy,
     run_toy,
     trace,
@@ -30,7 +26,7 @@ from .conftest import (
 TOKENS = 10
 
 
-@pytest.mark.parametrize("max_scores", [50, 53, 58])
+@pytest.mark.parametrize("max_scores", [56, 59, 64])
 def test_no_search_spends_more_than_its_tokens_and_each_spends_most_of_them(name: str, tmp_path: Path, max_scores: int):
     objective = ToyObjective()
     budget = Budget(max_scored_tokens=max_scores * TOKENS + 9)
@@ -109,23 +105,6 @@ def test_a_budget_is_never_exceeded_whatever_the_strategy_and_the_prices(
             except Killed:
                 pass
         assert sum(row.forwarded for row in read_history(path / "history.jsonl").rows) <= max_scored_tokens
-
-
-@pytest.mark.parametrize("name", ["cma", "gradient"])
-def test_a_budget_that_ends_after_the_seeds_is_not_spent_on_all_of_them_again(name: str, tmp_path: Path):
-    """Seen with `--max-scored-tokens 100000`: the choice of the winner scored every seed on every document."""
-    chosen = SETTINGS[name]
-    space = chosen.space(SPACE.num_pairs, SPACE.scale)
-    seeds = {
-        f"{seed}{attention}": space.encode(lambdas, 0, attention)
-        for seed, lambdas in SEED_LAMBDAS.items()
-        for attention in (1.0, 1.05, 1.1, 1.15)
-    }
-    strategy = build_strategy(chosen, space, seeds, NUM_DOCUMENTS, 0)
-    max_scores = sum(len(request.documents) for request in strategy.ask()) + len(strategy.reserved)
-    with RunFolder(tmp_path, {}) as folder:
-        result = run_search(strategy, ToyObjective(), folder, build, budget=Budget(TOKENS * max_scores))
-    assert result.scored_tokens <= TOKENS * max_scores
 
 
 def test_an_objective_that_costs_more_than_its_price_is_refused(tmp_path: Path):

@@ -58,11 +58,12 @@ def test_with_probes_the_curve_is_that_of_the_incumbents_on_the_probe_windows_al
         row(2, 2, 1, 0.1, 1, "mutation"), row(2, 3, 1, 0.2, 1, "mutation"),
         row(3, 2, 8, 6.0, 1, "probe"), row(3, 2, 9, 8.0, 1, "probe"),
         row(4, 3, 8, 6.5, 1, "probe"), row(4, 3, 9, 8.5, 1, "probe"),
-        row(5, 1, 10, 6.0, 1, "seed:yarn"), row(5, 3, 10, 5.0, 1, "incumbent"),
+        row(5, 1, 10, 6.0, 1, "seed:yarn"), row(5, 3, 10, 5.5, 1, "incumbent"),
     ]  # fmt: skip
-    assert incumbents_curve(rows) == [
-        CurvePoint(2, 0.0), CurvePoint(8, -1.0), CurvePoint(10, -0.5), CurvePoint(12, -0.5),
-    ]  # fmt: skip
+    points = [CurvePoint(2, 0.0), CurvePoint(8, -1.0), CurvePoint(10, -0.5)]
+    assert incumbents_curve(rows) == [*points, CurvePoint(12, -0.5)]
+    unsure = [*rows[:-1], row(5, 3, 10, 2.0, 1, "incumbent")]
+    assert incumbents_curve(unsure) == [*points, CurvePoint(12, 0.0)], "the result is the seed"
 
 
 def test_a_generation_of_failures_has_no_curve(tmp_path: Path):
@@ -128,7 +129,7 @@ def test_the_default_scores_each_incumbent_on_the_same_windows(tmp_path: Path):
             probes.setdefault(one.genome, set()).add(one.document)
     assert len(probes) > 1 and len(set(map(frozenset, probes.values()))) == 1
     curve = search_curve(tmp_path)
-    assert len(curve) == len(probes) + 1 and curve[-1].scored_tokens == result.scored_tokens
+    assert len(curve) >= len(probes) + 1 and curve[-1].scored_tokens == result.scored_tokens
     seed = best_seed_on(rows, result.best.request.documents)
     assert seed is not None and result.best.loss <= seed[1]
 

@@ -13,7 +13,7 @@ from longrope.rope.lines import from_line
 from ..damage import damaged
 from .conftest import Killed, ToyObjective, run_toy
 
-STRATEGIES = ("paper", "cma")
+STRATEGIES = ("paper", "hybrid")
 
 
 def as_of(rows: list[HistoryRow]) -> dict[object, HistoryRow]:

@@ -78,7 +78,7 @@ def test_crossover_joins_the_head_of_one_parent_to_the_tail_of_the_other(
 def test_an_attention_factor_is_redrawn_within_its_bounds_and_inherited_from_either_parent():
     space = Space(num_pairs=4, scale=4.0, search_attention=True)
     parent = Genome(PARENT.steps, 4, attention=1100)
-    redrawn = rng_of(*[KEEP] * 5, REDRAW, (1000, space.attention_upper, 1278))
+    redrawn = rng_of(*[KEEP] * 5, REDRAW, (space.attention_lower, space.attention_upper, 1278))
     assert mutate(parent, space, redrawn, probability=0.3) == Genome(PARENT.steps, 4, 1278)
     other = Genome(PARENT.steps, 4, attention=1200)
     assert [crossover(parent, other, rng_of((1, 3, 1), 0.4, draw)).attention for draw in (0.4, 0.5)] == [1100, 1200]

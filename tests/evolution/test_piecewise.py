@@ -1,3 +1,4 @@
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -5,12 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evolution import Evaluation, Genome, PaperSettings, PiecewiseSettings, Request, Space, load_settings
+from longrope.evolution import Evaluation, Genome, PaperSettings, Request, Space, load_settings
 from longrope.evolution.piecewise import breakpoints, mutate_piecewise
-from longrope.evolution.strategies import PaperStrategy, PiecewiseStrategy
+from longrope.evolution.strategies import PaperStrategy
 from longrope.hyperparams import preset
+from longrope.rope.parsing import read_yaml
 
 from .toy_benchmark import NUM_PAIRS, SCALE, benchmark
+
+
+def official() -> PaperSettings:
+    settings = load_settings(preset("piecewise"))
+    assert isinstance(settings, PaperSettings) and settings.pieces
+    return settings
+
 
 SPACE = Space(num_pairs=8, scale=5.0)
 KEEP, REDRAW = 0.9, 0.1
@@ -111,7 +120,7 @@ def test_from_linear_interpolation_every_pair_and_both_breakpoints_can_move():
 
 
 def test_the_official_settings_ask_for_5248_different_candidates_from_the_seed_on():
-    strategy = PiecewiseStrategy(PiecewiseSettings(), Space(32, 8.0), {"pi": Genome((800,) * 32)}, 1, 0)
+    strategy = PaperStrategy(official(), Space(32, 8.0), {"pi": Genome((800,) * 32)}, 1, 0)
     sizes: list[int] = []
     asked: set[Genome] = set()
     while not strategy.done:
@@ -125,8 +134,10 @@ def test_the_official_settings_ask_for_5248_different_candidates_from_the_seed_o
 
 def test_a_crossover_has_a_breakpoint_of_each_parent():
     seeds = {"a": Genome((100, 100, 100, 300, 400, 450, 500, 500)), "b": Genome((120, 150, 500, *[500] * 5))}
-    settings = PiecewiseSettings(population_size=2, num_iterations=1, num_mutations=0, num_crossovers=4, num_parents=2)
-    strategy = PiecewiseStrategy(settings, SPACE, seeds, 1, 0)
+    settings = replace(
+        official(), population_size=2, num_iterations=1, num_mutations=0, num_crossovers=4, num_parents=2
+    )
+    strategy = PaperStrategy(settings, SPACE, seeds, 1, 0)
     strategy.tell([Evaluation(request, (1.0,), (1,)) for request in strategy.ask()])
     children = [request.genome for request in strategy.ask() if request.origin == "crossover"]
     parents = [breakpoints(genome.steps, SPACE) for genome in seeds.values()]
@@ -143,26 +154,26 @@ def test_breakpoints_find_a_target_of_three_pieces_sooner_than_pair_by_pair_muta
         loss = float(np.abs(np.log(np.array(request.genome.steps) / target)).sum()) + request.genome.start_tokens
         return Evaluation(request, (loss,), (1,))
 
-    small = PiecewiseSettings(population_size=16, num_iterations=15, num_mutations=8, num_crossovers=8, num_parents=8)
+    small = PaperSettings(population_size=16, num_iterations=15, num_mutations=8, num_crossovers=8, num_parents=8)
 
-    def median_loss(kind: type[PaperStrategy]) -> float:
+    def median_loss(settings: PaperSettings) -> float:
         losses: list[float] = []
         for seed in range(3):
-            strategy = kind(small, Space(NUM_PAIRS, SCALE), {"pi": Genome((800,) * NUM_PAIRS)}, 1, seed)
+            strategy = PaperStrategy(settings, Space(NUM_PAIRS, SCALE), {"pi": Genome((800,) * NUM_PAIRS)}, 1, seed)
             while not strategy.done:
                 strategy.tell([distance(request) for request in strategy.ask()])
             assert strategy.best is not None
             losses.append(strategy.best.loss)
         return float(np.median(losses))
 
-    assert median_loss(PiecewiseStrategy) < 0.5 * median_loss(PaperStrategy)
+    assert median_loss(replace(small, pieces=True)) < 0.5 * median_loss(small)
 
 
 def test_it_gains_on_the_best_seed_on_documents_never_seen():
-    small = PiecewiseSettings(population_size=32, num_iterations=20, num_mutations=16, num_crossovers=16)
+    small = PaperSettings(population_size=32, num_iterations=20, pieces=True)
     seeds = benchmark(PaperSettings(population_size=3, num_iterations=0, num_parents=1), 5, 0)
     assert benchmark(small, 5, 0).heldout < 0.6 * seeds.heldout
 
 
-def test_the_shipped_file_states_the_defaults():
-    assert load_settings(preset("piecewise")) == PiecewiseSettings()
+def test_the_shipped_file_names_every_setting():
+    assert {*read_yaml(preset("piecewise"))} == {"strategy", *(one.name for one in fields(PaperSettings))}

@@ -1,53 +1,94 @@
-from typing import Any
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
-from longrope.evolution.racing import p_value_of_worse, survivors
-
-RNG = np.random.default_rng(0)
+from longrope.evolution.racing import MIXTURE_PRECISION, Gain, choose, gain, survivors
 
 
-def test_the_p_value_is_that_of_scipy_s_paired_test():
-    a, b = RNG.normal(0.3, 1, 9), RNG.normal(0, 1, 9)
-    assert p_value_of_worse(a, b) == pytest.approx(stats.ttest_rel(a, b, alternative="greater").pvalue)
+@pytest.mark.parametrize("level", [0.05, 0.1])
+def test_looking_after_every_window_errs_no_more_often_than_the_level_says(level: float):
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for scale in rng.lognormal(0, 3, size=1000):
+        losses = scale * rng.normal(size=50)
+        wrong += any(gain(losses[:count], np.zeros(count), level).low > 0 for count in range(2, 51))
+    assert 0.1 * level < wrong / 1000 < level
 
 
-@pytest.mark.parametrize(("shift", "expected"), [(0.5, 0.0), (-0.5, 1.0), (0.0, 1.0)])
-def test_differences_without_spread_are_sure(shift: float, expected: float):
-    losses = np.array([1.0, 2.0, 4.0])
-    assert p_value_of_worse(losses + shift, losses) == expected
+@pytest.mark.parametrize("count", [4, 7, 20])
+def test_a_bound_is_where_the_mixed_likelihood_ratio_of_t_is_one_over_the_level(count: int):
+    """By numbers: scipy's noncentral t over effects of normal size against its central one, at the bound's own t."""
+    losses, level = np.random.default_rng(count).normal(size=count), 0.1
+    found = gain(losses, np.zeros(count), level)
+    t = (found.mean - found.low) / (losses.std(ddof=1) / math.sqrt(count))
+    mixed, _ = integrate.quad(
+        lambda effect: (
+            stats.nct.pdf(t, count - 1, effect * math.sqrt(count)) * stats.norm.pdf(effect, 0, MIXTURE_PRECISION**-0.5)
+        ),
+        -8,
+        8,
+        limit=200,
+    )
+    assert mixed / stats.t.pdf(t, count - 1) == pytest.approx(1 / (2 * level), rel=1e-3)
 
 
-def test_one_document_drops_nobody():
-    assert survivors([[3.0], [1.0], [2.0]], num_parents=1, significance=0.5) == [1, 2, 0]
+def test_paired_differences_find_what_windows_of_unequal_difficulty_would_hide():
+    windows = np.array([1.0, 5.0, 9.0, 13.0, 2.0, 7.0])
+    noise = np.array([0.0, 0.01, -0.01, 0.0, 0.005, -0.005])
+    found = gain(windows + noise, windows + 0.1, 0.05)
+    assert 0 < found.low < 0.1 < found.high and found.mean == pytest.approx(0.1)
+    assert set(survivors([windows + 0.1 + noise, windows, windows + noise], 0.05)) == {1, 2}
 
 
-def test_paired_differences_drop_what_documents_of_unequal_difficulty_would_hide():
-    documents = np.array([1.0, 5.0, 9.0, 13.0])
-    noise = np.array([0.0, 0.01, -0.01, 0.0])
-    unpaired: Any = stats.ttest_ind(documents + 0.1 + noise, documents, alternative="greater")
-    assert unpaired.pvalue > 0.4
-    losses = [list(one) for one in (documents + 0.1 + noise, documents, documents + noise)]
-    assert set(survivors(losses, 1, 0.05)) == {1, 2}
+def test_on_two_windows_nothing_is_sure_but_what_is_the_same_on_all():
+    rng = np.random.default_rng(0)
+    for count in (1, 2):
+        assert gain(rng.normal(100, 1, count), rng.normal(0, 1, count), 0.1).high == math.inf
+    assert gain([3.0, 4.0, 6.0], [2.5, 3.5, 5.5], 0.1) == Gain(-0.5, -0.5, -0.5)
 
 
-def test_a_candidate_that_failed_is_dropped():
-    assert survivors([[1.0, float("inf")], [2.0, 2.0]], num_parents=2, significance=0.1) == [1]
+def test_failures_are_worse_than_anything_and_win_nothing():
+    assert gain([1.0, math.inf], [2.0, 2.0], 0.1).high < 0
+    assert gain([1.0, 1.0], [2.0, math.inf], 0.1).low == -math.inf
+    assert survivors([[1.0, math.inf], [2.0, 2.0]], 0.1) == [1]
+    assert survivors([[math.inf]], 0.1) == []
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 6), st.floats(0.01, 0.5))
-def test_the_best_places_always_survive(seed: int, num_parents: int, num_documents: int, significance: float):
-    losses = np.random.default_rng(seed).normal(size=(7, num_documents))
-    kept = survivors(losses.tolist(), num_parents, significance)
-    ranked = sorted(range(7), key=lambda index: losses[index].mean())
-    assert kept[:num_parents] == ranked[:num_parents]
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(0.01, 0.4))
+def test_bounds_hold_the_mean_widen_with_less_error_and_mirror(seed: int, count: int, level: float):
+    losses, reference = np.random.default_rng(seed).normal(size=(2, count))
+    one, sure, mirror = (
+        gain(losses, reference, level),
+        gain(losses, reference, level / 2),
+        gain(reference, losses, level),
+    )
+    assert sure.low <= one.low <= one.mean <= one.high <= sure.high
+    assert (mirror.low, mirror.high) == pytest.approx((-one.high, -one.low))
 
 
-def test_the_test_drops_an_equal_candidate_about_as_often_as_its_level_says():
-    losses = np.random.default_rng(1).normal(size=(2000, 2, 6))
-    p_values = np.array([p_value_of_worse(first, second) for first, second in losses])
-    assert np.mean(p_values < 0.1) == pytest.approx(0.1, abs=0.02)
+WINDOWS = np.random.default_rng(3).normal(2, 0.3, 12)
+NOISE = np.random.default_rng(4).normal(0, 0.01, (3, 12))
+
+
+def test_a_find_wins_only_if_its_gain_over_the_best_baseline_is_sure():
+    baselines = {"pi": WINDOWS + 1, "ntk": WINDOWS}
+    winner, found = choose(baselines, {"new": WINDOWS - 0.05 + NOISE[0]}, 0.1)
+    assert winner == "new" and found is not None and 0 < found.low < 0.05
+    winner, found = choose(baselines, {"new": WINDOWS - 0.001 + NOISE[0]}, 0.1)
+    assert winner == "ntk" and found is not None and found.low < 0
+    assert choose(baselines, {}, 0.1) == ("ntk", None)
+    assert choose(baselines, {"new": WINDOWS * math.inf}, 0.1) == ("ntk", None)
+    assert choose({"ntk": WINDOWS * math.inf}, {}, 0.1) == (None, None)
+
+
+def test_of_equal_candidates_the_baseline_is_the_result_as_often_as_is_said():
+    rng, wrong = np.random.default_rng(5), 0
+    for _ in range(600):
+        losses = {number: rng.normal(size=16) for number in range(4)}
+        found = {number: losses[number] for number in (1, 2, 3)}
+        wrong += choose({0: losses[0]}, found, 0.1)[0] != 0
+    assert wrong / 600 < 0.1

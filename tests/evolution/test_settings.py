@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longrope.evolution import STRATEGIES, CmaSettings, HybridSettings, PaperSettings, load_settings
+from longrope.evolution import STRATEGIES, HybridSettings, PaperSettings, load_settings
 from longrope.evolution.settings import SETTINGS
 
 HYPERPARAMS = Path(__file__).parents[2] / "hyperparams"
@@ -65,7 +65,9 @@ def test_the_official_evo_scale_multiplies_every_count_and_cuts_to_whole_numbers
 
 
 def test_missing_keys_take_the_defaults(tmp_path: Path):
-    assert load_settings(written(tmp_path, {"strategy": "cma", "sigma": 1})) == CmaSettings(sigma=1.0)
+    assert load_settings(written(tmp_path, {"strategy": "hybrid", "trust_radius": 1})) == HybridSettings(
+        trust_radius=1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,8 +84,9 @@ def test_missing_keys_take_the_defaults(tmp_path: Path):
         ({"strategy": "paper", "num_parents": 65}, "num_parents must be at most population_size"),
         ({"strategy": "paper", "mutation_probability": 0}, "mutation_probability must be above 0 and at most 1, got 0"),
         ({"strategy": "paper", "step": 0.03}, "step must be 1 / a whole number, got 0.03"),
-        ({"strategy": "cma", "sigma": -1}, "sigma must be finite and above 0, got -1"),
-        ({"strategy": "cma", "population_size": 3}, "population_size must be at least 4, got 3"),
+        ({"strategy": "hybrid", "trust_radius": -1}, "trust_radius must be above 0 and at most 1, got -1"),
+        ({"strategy": "hybrid", "significance": 0.5}, "significance must be above 0 and below 0.5, got 0.5"),
+        ({"strategy": "hybrid", "width": 0}, "width must be at least 1, got 0"),
         (OFFICIAL | {"evo_scale": 0.01}, "population_size must be at least 2, got 0"),
         ("[1, 2", "must be readable YAML or JSON"),
         ("just text", "must be a mapping of names to values"),

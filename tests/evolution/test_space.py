@@ -79,7 +79,11 @@ def test_the_attention_factor_is_a_gene_only_where_it_is_searched():
         2 * yarn - 1, abs=1e-3
     )
     assert searched.contains(genome) and not fixed.contains(genome)
-    assert not searched.contains(Genome(genome.steps)) and not searched.contains(Genome(genome.steps, 0, 999))
+    assert not searched.contains(Genome(genome.steps)) and not searched.contains(Genome(genome.steps, 0, 705))
+    assert (
+        searched.decode_attention(searched.encode([1.0] * 3, attention_factor=0.1)) == searched.attention_lower / 1000
+    )
+    assert searched.attention_lower / 1000 == pytest.approx(1 / (2 * yarn - 1), abs=1e-3)
     assert fixed.decode_attention(fixed.encode([1.0] * 3)) is None
     for space, attention in ((fixed, 1.1), (searched, None)):
         with pytest.raises(ValueError, match="attention_factor must be given if and only if"):

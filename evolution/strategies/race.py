@@ -1,0 +1,141 @@
+"""What decides in the default search: candidates on windows that all of them share, until the test has spoken."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+
+from ..racing import gain, survivors
+from ..settings import HybridSettings
+from ..space import Genome, Space
+from .base import Evaluation, Request
+from .windows import WindowPool
+
+ROUND_WINDOWS = 4
+"""Windows of a round at least: below four, the test says little."""
+ACCEPTANCE = 0.25
+"""Chance that an equal challenger becomes the incumbent: nothing is claimed of it before the selection."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all stages of a search use."""
+
+    settings: HybridSettings
+    space: Space
+    pool: WindowPool
+    rng: np.random.Generator
+    width: int
+    """Scores that a generation offers, which devices can share."""
+
+    def num_windows(self, num_candidates: int, least: int) -> int:
+        """Return the windows that so many candidates share to be a generation."""
+        return max(least, math.ceil(self.width / max(num_candidates, 1)))
+
+
+@dataclass
+class Stage(ABC):
+    """A part of the search, generation by generation; its fields but for the tools are its state."""
+
+    tools: Tools
+
+    @abstractmethod
+    def ask(self) -> list[Request]:
+        """Return the next generation, which is empty once the stage has ended."""
+
+    @abstractmethod
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn from that generation."""
+
+    @property
+    @abstractmethod
+    def proposals(self) -> dict[Genome, str]:
+        """What it has found in the end, best first, with origins."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what `serialization` can store."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "tools"}
+
+    @classmethod
+    def restored(cls, tools: Tools, state: Mapping[str, Any]) -> Self:
+        """Undo `state`."""
+        return cls(tools, **state)
+
+
+@dataclass
+class Race(Stage):
+    """Rounds on fresh windows. With an incumbent, challengers drop out freely and one wins only by the test.
+
+    Without, as among the baselines, the test alone drops a candidate, and who is left is undecided.
+    """
+
+    origins: dict[Genome, str]
+    """Who is left and where they come from."""
+    num_scores: int
+    """Scores left to spend."""
+    incumbent: Genome | None = None
+    losses: dict[Genome, list[float]] = field(default_factory=dict)
+    """Losses of all candidates, in nats per token, by window."""
+
+    def ask(self) -> list[Request]:
+        affordable = self.num_scores // len(self.origins)
+        if len(self.origins) < 2 or not affordable or self.gain > 0:
+            return []
+        count = min(self.tools.num_windows(len(self.origins), ROUND_WINDOWS), affordable)
+        windows = self.tools.pool.draw(count)
+        self.num_scores -= len(windows) * len(self.origins)
+        return [Request(genome, windows, origin) for genome, origin in self.origins.items()]
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        for one in evaluations:
+            self.losses.setdefault(one.genome, []).extend(window_losses(one))
+        left = list(self.origins)
+        if self.incumbent is None:
+            places = survivors([self.losses[one] for one in left], self.tools.settings.significance)
+            kept = [left[place] for place in places] or left
+        else:
+            kept = [self.incumbent, *self._better()]
+        self.origins = {one: self.origins[one] for one in kept}
+
+    def _better(self) -> list[Genome]:
+        """Return the better half of the challengers, of those that are better than the incumbent."""
+        challengers = [one for one in self.origins if one != self.incumbent]
+        ranked = sorted(challengers, key=self._mean)[: math.ceil(len(challengers) / 2)]
+        return [one for one in ranked if self._mean(one) < self._mean(self.incumbent)]
+
+    @property
+    def gain(self) -> float:
+        """Of the best challenger that is surely better than the incumbent, in nats per token; 0 if there is none."""
+        return max(self._sure_gains().values(), default=0.0)
+
+    @property
+    def proposals(self) -> dict[Genome, str]:
+        if self.incumbent is None:
+            return self.origins if self.losses else {}
+        gains = self._sure_gains()
+        return {one: self.origins[one] for one in sorted(gains, key=lambda one: -gains[one])[:1]}
+
+    def _sure_gains(self) -> dict[Genome, float]:
+        if self.incumbent is None or not self.losses:
+            return {}
+        old = self.losses[self.incumbent]
+        gains = {one: gain(self.losses[one], old, ACCEPTANCE) for one in self.origins if one != self.incumbent}
+        return {one: found.mean for one, found in gains.items() if found.low > 0}
+
+    def _mean(self, genome: Genome | None) -> float:
+        return float(np.mean(self.losses[genome])) if genome in self.losses else math.inf
+
+
+def window_losses(evaluation: Evaluation) -> list[float]:
+    """Return the loss on each window, in nats per token, infinite for a failure."""
+    if evaluation.failed:
+        return [math.inf] * len(evaluation.request.documents)
+    return [nats / tokens for nats, tokens in zip(evaluation.nats, evaluation.tokens, strict=True)]
+
+
+def loss_or_infinity(evaluation: Evaluation) -> float:
+    """Return the loss to rank by, infinite for a failure."""
+    return math.inf if evaluation.failed else evaluation.loss
