@@ -101,7 +101,7 @@ class HybridSettings(Settings):
     """Chance that the test errs, above 0 and below 0.5: that it drops a baseline, or that the bound of the gain does
     not hold."""
     trust_radius: float = 0.08
-    """Change of log lambda in a step at first, as a share of log s, above 0 to 1; steps of an eighth to twice it compete."""
+    """First step of log lambda, as a share of log s, above 0 to 1; steps of an eighth to twice it compete."""
     use_gradients: bool = True
     """Improve profiles by gradients, which need more memory; where they fail, and without, by an evolution strategy."""
 
