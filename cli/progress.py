@@ -112,7 +112,8 @@ def describe(one: GenerationSummary) -> str:
         losses = f"best ppl {math.exp(one.best_loss):.3f} ({one.best_origin}), median {math.exp(one.median_loss):.3f}"
         if one.seed_loss is not None:
             losses += f", best {_percent(one.best_loss - one.seed_loss)} to the best seed"
-    return f"generation {one.generation}: {losses}; {found}; {one.scored_tokens:,} tokens so far"
+    work = f"{one.scores} scores at once, {one.scored_tokens:,} tokens so far"
+    return f"generation {one.generation}: {losses}; {found}; {work}"
 
 
 def scalars(one: GenerationSummary) -> dict[str, float]:

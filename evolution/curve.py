@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class GenerationSummary:
     """Median loss, nats per token."""
     seed_loss: float | None
     """Loss of the best seed on these documents, measured or estimated; None if it is neither."""
+    scores: int = 0
+    """Scores that were made in this generation, independent of each other, so that as many devices can share them."""
 
 
 @dataclass(frozen=True)
@@ -175,13 +177,15 @@ def generation_summaries(rows: Sequence[HistoryRow]) -> list[GenerationSummary]:
     in_order = sorted(rows, key=lambda row: row.generation)  # scores that were lost are made again later
     for generation, group in groupby(in_order, key=lambda row: row.generation):
         origins: dict[Genome, str] = {}
+        num_scores = 0
         for row in group:
+            num_scores += 1
             scored_tokens += row.forwarded
             scores.setdefault(row.genome, {})[row.document] = row
             origins[row.genome] = row.origin
         if summaries and reference is not None and len(origins) > 1:
             origins.pop(reference, None)
-        summaries.append(_summary(generation, scored_tokens, origins, scores, seed_losses))
+        summaries.append(replace(_summary(generation, scored_tokens, origins, scores, seed_losses), scores=num_scores))
     return summaries
 
 

@@ -101,9 +101,9 @@ class HybridSettings(Settings):
     """Chance that the test errs, above 0 and below 0.5: that it drops a baseline, or that the bound of the gain does
     not hold."""
     trust_radius: float = 0.08
-    """Largest step, as a share of log s, above 0 to 1."""
+    """First step of log lambda, as a share of log s, above 0 to 1; steps of an eighth to twice it compete."""
     use_gradients: bool = True
-    """Take slopes from gradients, which need more memory; else from losses to both sides."""
+    """Improve profiles by gradients, which need more memory; where they fail, and without, by an evolution strategy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
