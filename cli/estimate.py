@@ -28,6 +28,7 @@ from ..rope.describe import skeleton
 from .budget import with_budget
 from .configs import SearchConfig
 from .objectives import forward_lengths
+from .readjust import prepare_readjustment
 from .seeds import seed_options
 
 
@@ -99,10 +100,16 @@ def print_estimate(
         if (value := getattr(config, name)) is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name} must be finite and above 0, got {value}; e.g. 400 TFLOP/s for an H200")
     model = skeleton(read_config(config.model))
+    config = prepare_readjustment(config, model)
     geometry, size = rope_geometry(model, config.original_length), model_size(model)
 
     paper = SearchConfig(
-        config.model, config.tokenized, config.target_length, config.output_dir, original_length=config.original_length
+        config.model,
+        config.tokenized,
+        config.target_length,
+        config.output_dir,
+        original_length=config.original_length,
+        readjust=config.readjust,
     )
     searches = [(PaperSettings(), paper, 5), (settings, config, config.samples or settings.num_documents)]
     money = f" {'price':>10}" if config.price_per_hour is not None else ""

@@ -7,7 +7,7 @@ one file; they lie between no scaling and the largest factors that a search for 
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from ..rope import (
     FactorSets,
@@ -22,7 +22,7 @@ from ..rope.plain import is_scaled, make_plain
 from .configs import SearchConfig
 
 
-def prepare_readjustment(config: SearchConfig, model: PreTrainedModel) -> SearchConfig:
+def prepare_readjustment(config: SearchConfig, model: nn.Module) -> SearchConfig:
     """Return the configuration, with the model's own extension as the one to readjust if the target is within it.
 
     The model then has the RoPE of its pre-training.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LongRoPE in full on the embedded model, 256 to 4096 and 8192 tokens: search, fine-tune, search again, readjust for short
+# LongRoPE in full on the embedded model, 256 to 4096 tokens: search, fine-tune, search again, readjust for short
 # contexts, evaluate every step of the way, export; then one report. Call it again to go on where it stopped.
 # Usage: bash examples/tiny/extend.sh [OPTION ...]   options go to `longrope extend`, e.g. --plan
 set -euo pipefail
@@ -13,8 +13,8 @@ for split in train search eval; do
             --save-tokenized runs/python-packages-$split
     fi
 done
-if [ ! -e runs/exercises/4096/tokens.json ]; then
+if [ ! -e runs/exercises/2048/tokens.json ]; then
     python examples/tiny/exercises.py --model $model --tokenized runs/python-packages-train \
-        --lengths 256 1024 2048 4096 --count 3000 1200 1200 800 --output-dir runs/exercises
+        --lengths 256 1024 2048 --count 3000 1200 1200 --output-dir runs/exercises
 fi
 longrope extend hyperparams/extend/tiny.yaml "$@"

@@ -32,6 +32,8 @@ def test_an_extended_model_is_readjusted_relative_to_its_pretrained_rope(argumen
         ("tuned", model_folder, ["--readjust", str(tmp_path / "extension.json")]),
     ):
         run = [*arguments, "--model", str(model), "--target-length", "32", "--output-dir", str(tmp_path / name), *more]
+        assert main([*run, "--estimate"]) == 0, capsys.readouterr().err  # printed before each search on CUDA
+        assert "paper" in capsys.readouterr().out
         assert main(run) == 0, capsys.readouterr().err
         found[name] = load_factors(tmp_path / name)
     for one in found.values():
