@@ -7,19 +7,20 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from longrope.evaluation.report.figures import draw_perplexity
 from longrope.evaluation.report.numbers import curves
 from longrope.evaluation.report.ranking import Ranking, rank
-from longrope.evaluation.report.runs import Evaluation, read_evaluation
+from longrope.evaluation.report.runs import Evaluation, combine, only, read_evaluation
 from longrope.evaluation.report.table import markdown, render_table
-from longrope.evolution import Genome, HistoryRow, last_rows, read_history
-from longrope.evolution.curve import best_seed_on
-from longrope.rope import load_factors
+from longrope.evolution import Genome, read_history
+from longrope.evolution.racing import Gain
+from longrope.evolution.space import ATTENTION_RESOLUTION
+from longrope.rope import RescaleFactors, load_factors
 
 METRICS = {"perplexity": "token_weighted", "passkey": "accuracy"}
 FOUND = "longrope_seed_"
@@ -32,6 +33,8 @@ class Search:
     """What one search cost and found."""
 
     name: str
+    evaluated_as: str | None
+    """Row of the evaluation that holds the same factors; searches that found the same share one."""
     budget_tokens: int
     scored_tokens: int
     seconds: float
@@ -41,47 +44,65 @@ class Search:
     """Median over those with; None if there were none."""
     candidates: int
     found_by: str
-    """Where the winner came from."""
-    gain: float
-    """Its loss minus that of the best seed, on the windows of the selection, in nats per token."""
-    windows: int
-    """Windows of the selection."""
+    """Where the result came from."""
+    gain: Gain | None
+    """Of its best find over the best baseline, on documents that were not searched; None if there was no find."""
     attention_factor: float
     documents: list[str]
+    commit: str
 
     @classmethod
-    def read(cls, folder: Path) -> "Search":
-        """Read a finished search."""
+    def read(cls, folder: Path, evaluated: Mapping[str, Mapping[str, Any]]) -> "Search":
+        """Read a finished search.
+
+        Args:
+            folder: of the search.
+            evaluated: factors of the evaluation, by row.
+        """
         factors = load_factors(folder / "factors.json")
         rows = read_history(folder / "history.jsonl").rows
-        loss, winner, windows = _winner(rows)
-        best_seed = best_seed_on(rows, windows)
         gradients = [row.seconds for row in rows if row.differentiated]
+        gain = factors.provenance.get("gain")
         return cls(
             name=f"{FOUND}{folder.name.removeprefix('search-')}",
+            evaluated_as=next((name for name, one in evaluated.items() if _same(one, factors)), None),
             budget_tokens=factors.provenance["search"]["max_scored_tokens"],
             scored_tokens=sum(row.forwarded for row in rows),
             seconds=round(sum(row.seconds for row in rows), 1),
             seconds_a_score=statistics.median(row.seconds for row in rows if not row.differentiated),
             seconds_a_gradient=statistics.median(gradients) if gradients else None,
             candidates=len({row.genome for row in rows}),
-            found_by=next(row.origin for row in rows if row.genome == winner),
-            gain=math.nan if best_seed is None else loss - best_seed[1],
-            windows=len(windows),
+            found_by=next(row.origin for row in rows if _genome_of(factors) == row.genome),
+            gain=None if gain is None else Gain(**gain),
             attention_factor=factors.attention_factor,
             documents=sorted(factors.provenance["data"]["documents"].values()),
+            commit=factors.provenance["commit"],
         )
 
 
-def _winner(rows: Sequence[HistoryRow]) -> tuple[float, Genome, list[int]]:
-    """Return loss, genome and windows of the best finalist of the selection, the last generation of a search."""
-    finals = last_rows(rows)
-    windows = sorted({row.document for row in finals})
-    nats: dict[Genome, float] = {}
-    for row in finals:
-        nats[row.genome] = nats.get(row.genome, 0.0) + (math.inf if row.nats is None else row.nats)
-    winner = min(nats, key=lambda genome: nats[genome])
-    return nats[winner] / sum(row.tokens for row in finals if row.genome == winner), winner, windows
+def _same(evaluated: Mapping[str, Any], factors: RescaleFactors) -> bool:
+    numbers = (list(evaluated["lambdas"]), evaluated["attention_factor"], evaluated["start_tokens"])
+    return numbers == (factors.lambdas.tolist(), factors.attention_factor, factors.start_tokens)
+
+
+def _genome_of(factors: RescaleFactors) -> Genome:
+    """Return the genome that a search with an attention gene made factors from."""
+    step = factors.provenance["hyper_params"]["step"]
+    attention = round(factors.attention_factor * ATTENTION_RESOLUTION)
+    return Genome(tuple(round(one / step) for one in factors.lambdas), factors.start_tokens, attention)
+
+
+def read_evaluations(run: Path) -> Evaluation:
+    """Return the evaluation of a run, with the pass keys that were measured apart from it, such as on another device.
+
+    Raises:
+        ValueError: numbers of both folders don't compare.
+    """
+    folders = [folder for folder in (run / "evaluation", run / "passkey") if folder.is_dir()]
+    together, *apart = combine([read_evaluation(folder) for folder in folders])
+    if apart:
+        raise ValueError(f"{folders[-1]} must hold the model, dtype and protocols of {folders[0]}, but they differ")
+    return together
 
 
 def main() -> None:
@@ -92,8 +113,12 @@ def main() -> None:
     parser.add_argument("--start", required=True, help="the method that the search starts from")
     parser.add_argument("--output", type=Path, required=True, help="report without its ending")
     options = parser.parse_args()
-    evaluation = read_evaluation(options.run / "evaluation")
-    searches = [Search.read(path.parent) for path in sorted(options.run.glob("search-*/factors.json"))]
+    evaluation = read_evaluations(options.run)
+    found = {name: one for name, one in evaluation.factors.items() if name.startswith(FOUND)}
+    searches = [Search.read(path.parent, found) for path in sorted(options.run.glob("search-*/factors.json"))]
+    methods = dict.fromkeys(row.method for row in evaluation.rows)
+    current = {one.evaluated_as for one in searches}
+    evaluation = only(evaluation, [name for name in methods if name not in found or name in current])
     rankings = [rank(evaluation.rows, evaluation.records, *one, seed=0) for one in METRICS.items()]
     precision = read_precision(options.run / "float32", evaluation)
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +160,10 @@ def report(
     if any(row.task == "passkey" for row in evaluation.rows):
         n = next(row.n for row in evaluation.rows if row.task == "passkey")
         yield f"## Pass keys ({n} prompts a cell)\n\n{render_table(evaluation.rows, 'passkey', METRICS['passkey'])}"
-    for method in (*(one.name for one in searches), start):
+    for other in evaluation.provenances[1:]:
+        methods = ", ".join(f"`{name}`" for name in other["factors"])
+        yield f"Pass keys of {methods}, as far as they are not of the first run: {other['device']}.\n"
+    for method in dict.fromkeys((*(one.evaluated_as for one in searches if one.evaluated_as), start)):
         yield from difference_lines(rankings[0], method)
     yield from precision_lines(precision)
     yield cost_line(evaluation)
@@ -148,10 +176,11 @@ def search_lines(searches: Sequence[Search], target: int, start: str) -> Iterato
         return
     yield (
         f"Searched with the default settings on {len(searches[0].documents)} other books: "
-        f"{titles(searches[0].documents)}.\n"
+        f"{titles(searches[0].documents)}; commit {', '.join(dict.fromkeys(one.commit[:8] for one in searches))}.\n"
     )
     header = [
         "search",
+        "row",
         "scored tokens",
         "windows",
         "seconds",
@@ -165,27 +194,34 @@ def search_lines(searches: Sequence[Search], target: int, start: str) -> Iterato
     lines = [
         [
             one.name,
+            one.evaluated_as or "-",
             f"{one.scored_tokens:,} of {one.budget_tokens:,}",
             f"{one.scored_tokens / target:g}",
             f"{one.seconds:,.0f}",
-            f"{one.seconds_a_score:.0f}",
-            "-" if one.seconds_a_gradient is None else f"{one.seconds_a_gradient:.0f}",
+            f"{one.seconds_a_score:.2g}",
+            "-" if one.seconds_a_gradient is None else f"{one.seconds_a_gradient:.2g}",
             str(one.candidates),
             one.found_by,
-            f"{percent(one.gain)} on {one.windows}",
+            "-" if one.gain is None else _change(one.gain),
             f"{one.attention_factor:.4f}",
         ]
         for one in searches
     ]
     yield markdown(header, lines)
     yield (
-        "Gain: change of perplexity against the best seed on the windows of the selection, which were not searched on. "
-        "Seconds are wall time of scoring, pauses of the process included; a gradient counts as three scores.\n"
+        "Gain: change of perplexity of the best find against the best baseline, with confidence bounds, on documents "
+        "that were not searched; where they include 0 the result is the baseline, and where no find was tested it is "
+        "-. Searches that found the same factors share a row. Seconds are wall time of scoring, beside other "
+        "processes; a gradient counts as three scores.\n"
     )
     yield (
         f"The seeds of the default search are formulas that cost no score, such as `{start}` and "
         "`ntk:attention_factor=su`, so these are among the baselines.\n"
     )
+
+
+def _change(gain: Gain) -> str:
+    return f"{percent(-gain.mean)} ({percent(-gain.high)} to {percent(-gain.low)})"
 
 
 def difference_lines(ranking: Ranking, method: str) -> Iterator[str]:
@@ -232,7 +268,7 @@ def read_precision(folder: Path, evaluation: Evaluation) -> dict[str, Any] | Non
     found: dict[str, dict[str, float]] = {}
     for dtype, one in (("float32", exact), (evaluation.provenances[0]["dtype"], evaluation)):
         records = [record for record in one.records["perplexity"] if record.get("kind") is None]
-        for method in {row.method for row in exact.rows}:
+        for method in {row.method for row in exact.rows} & {row.method for row in evaluation.rows}:
             own = [r for r in records if (r["method"], r["length"]) == (method, length) and r["document"] in books]
             nats, tokens = (sum(record[name] for record in own) for name in ("nats", "tokens"))
             found.setdefault(dtype, {})[method] = math.exp(nats / tokens)
@@ -268,11 +304,13 @@ def as_json(
 ) -> dict[str, Any]:
     """Return the numbers behind the report and where they come from."""
     origin = evaluation.provenances[0]
-    kept = ("versions", "commit", "device", "dtype", "attention", "protocols", "seed")
+    kept = ("versions", "commit", "device", "dtype", "attention", "seed")
+    common = {"protocols": evaluation.protocols, "model_sha256": origin["model"]["sha256"]}
     return {
-        "provenance": {name: origin[name] for name in kept} | {"model_sha256": origin["model"]["sha256"]},
+        "provenance": [{name: one[name] for name in kept} for one in evaluation.provenances],
+        **common,
         "start": start,
-        "searches": [vars(one) for one in searches],
+        "searches": [asdict(one) for one in searches],
         "rows": [vars(row) for row in evaluation.rows],
         "differences": [
             {"task": one.task, "length": c.length, "first": c.first, "second": c.second}

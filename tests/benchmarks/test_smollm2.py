@@ -3,7 +3,9 @@
 import json
 import math
 import runpy
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
+from longrope.rope import load_factors
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "smollm2.py"
 START = "ntk-by-parts:alpha=0.5,beta=4,attention_factor=su"
@@ -28,7 +31,11 @@ def run(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = folder / "search-0"
     budget = {"max_scored_tokens": 60 * 128, "target_length": 128, "trackers": "none", "batch_size": 1}
     command(model_folder, "search", tokenized=folder / "search-tokens", output_dir=found, **budget)
-    common = {"tokenized": folder / "evaluation-tokens", "factors": f"longrope_seed_0={found}", "target_length": 128}
+    shutil.copytree(found, folder / "search-1")
+    earlier = folder / "earlier.json"
+    replace(load_factors(found / "factors.json"), attention_factor=1.5).save(earlier)
+    evaluated = [f"longrope_seed_0={found}", f"longrope_seed_7={earlier}"]
+    common = {"tokenized": folder / "evaluation-tokens", "factors": evaluated, "target_length": 128}
     common |= {"lengths": ["64", "128"], "passkey_style": "comment", "passkey_depths": 2}
     common |= {"passkey_haystack": "documents", "methods": ["none", "yarn", START]}
     command(model_folder, "evaluate", output_dir=folder / "evaluation", samples=3, dtype="bfloat16", **common)
@@ -55,7 +62,10 @@ def test_the_report_tells_better_from_worse_and_from_no_difference(
     assert "Delta Of A, Epsilon Of A, Zeta Of A" in text
     assert "Alpha Of A, Beta Of A, Gamma Of A" in text
     assert str(run.parent) not in text + json.dumps(numbers)
-    (search,) = numbers["searches"]
+    search, other = numbers["searches"]
+    assert [one["evaluated_as"] for one in (search, other)] == ["longrope_seed_0"] * 2
+    assert search["found_by"]
+    assert "longrope_seed_7" not in text  # no search of the folder has these factors
     assert search["scored_tokens"] <= search["budget_tokens"] == 60 * 128
     said = 0
     for one in numbers["differences"]:
