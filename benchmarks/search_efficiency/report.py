@@ -151,9 +151,9 @@ def _left_out(report: Mapping[str, Any]) -> list[str]:
     """Say what was planned and is not there."""
     lines: list[str] = []
     if report["missing"]:
-        counted = Counter((key[0], key[1], key[2]) for key in report["missing"])
-        named = "; ".join(f"{row}, {model} {ratio}x ({count})" for (model, ratio, row), count in counted.items())
-        lines += [f"Planned and missing: {len(report['missing'])} runs: {named}.", ""]
+        counted = Counter(row for _, _, row, _ in report["missing"])
+        named = "; ".join(f"{row} ({count})" for row, count in counted.items())
+        lines += [f"Planned and missing: {len(report['missing'])} runs over all models and ratios: {named}.", ""]
     if report["failed"]:
         named = "; ".join(
             f"{row}, {model} {ratio}x, seed {seed}: {why}" for model, ratio, row, seed, why in report["failed"]

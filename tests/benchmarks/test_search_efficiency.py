@@ -114,7 +114,7 @@ def test_finished_runs_are_not_run_again_and_journals_are_merged(
 def test_what_there_was_no_time_for_is_named(bench: Callable[..., Path], tmp_path: Path) -> None:
     bench(rows="plain yarn")
     bench(rows="plain yarn|paper", minutes=0, report=tmp_path / "report")
-    assert "Planned and missing: 1 runs: paper, tiny 2x (1)." in (tmp_path / "report.md").read_text()
+    assert "Planned and missing: 1 runs over all models and ratios: paper (1)." in (tmp_path / "report.md").read_text()
 
 
 def test_a_run_that_fails_is_reported_and_run_again(bench: Callable[..., Path], tmp_path: Path) -> None:
