@@ -27,20 +27,20 @@ LEAST_WIDTH = 20
 """Scores of a generation in small budgets; those below 160 scores have an eighth of them."""
 RACE_SHARE = 0.2
 """Of the budget, for the race of the baselines at most."""
-TURN_SHARE = 0.4
-"""Of the scores left, for a turn of a kind of stage."""
+STAGE_SHARE = 0.4
+"""Of the scores left, for a stage and its race against the incumbent."""
 COMPARISON_SHARE = 0.5
-"""Of a turn, for the race of what it found against the incumbent."""
+"""Of these, for the race."""
 PATIENCE = 2
-"""Turns without a gain, of every kind in a row, after which the search ends."""
+"""Stages without a gain, of every kind in a row, after which the search ends."""
 
 
 class HybridStrategy(SelectingStrategy):
     """From the best baseline to its neighbourhood, under a budget of scores (one candidate on one window each).
 
     1. Seeds race; only the test of `racing` drops one. The best is the first incumbent.
-    2. Turn follows turn: a stage finds challengers, which race against the incumbent on fresh windows; who is surely
-       better is the next one. The kind that gained most per score has the next turn, once every kind had one.
+    2. Stage follows stage: each finds challengers, which race against the incumbent on fresh windows; who is surely
+       better is the next one. The kind that gained most per score is next, once every kind had one.
     3. Selection: the baselines that the race left undecided, and the incumbents, on windows of documents that the
        search never saw. The best incumbent wins if its gain over the best baseline there is sure, else that baseline.
 
@@ -121,20 +121,20 @@ class HybridStrategy(SelectingStrategy):
             if not found:
                 self._gradients = self._gradients and not isinstance(stage, Gradients)  # such as for lack of memory
                 self._credit(0.0)
-                return self._next_turn()
+                return self._improvement()
             incumbent = self._incumbents[-1]
             origins = {incumbent: "incumbent"} | {one: found[one] for one in found if one != incumbent}
-            return Race(self._tools, origins, self._turn_left, incumbent)
+            return Race(self._tools, origins, self._stage_left, incumbent)
         if stage.incumbent is None:
             self._baselines = list(found) or self._baselines
         else:
             self._credit(stage.gain, next(iter(found.values()), ""))
         if not found:
-            return self._next_turn() if self._incumbents else None
+            return self._improvement() if self._incumbents else None
         self._incumbents.append(next(iter(found)))
         if min(PROBE_WINDOWS, len(self._selection)) <= self._left:
             self._to_probe = self._incumbents[-1]
-        return self._next_turn()
+        return self._improvement()
 
     @property
     def _race_scores(self) -> int:
@@ -146,30 +146,30 @@ class HybridStrategy(SelectingStrategy):
         self._records[self._kind].credit(gained, self._left_before - self._left, origin)
 
     @property
-    def _turn_left(self) -> int:
-        """Scores that the turn may still spend."""
-        return min(self._turn_scores - (self._left_before - self._left), self._left)
+    def _stage_left(self) -> int:
+        """Scores that the stage and its race may still spend."""
+        return min(self._stage_scores - (self._left_before - self._left), self._left)
 
     @property
-    def _turn_scores(self) -> int:
-        """Scores of the turn: a share of what was left, all of it where the rest would be too little for another."""
-        share = max(int(TURN_SHARE * self._left_before), self._least_turn)
-        return share if self._left_before - share >= self._least_turn else self._left_before
+    def _stage_scores(self) -> int:
+        """Scores of the stage and its race: a share of what was left; all if the rest could not pay for another."""
+        share = max(int(STAGE_SHARE * self._left_before), self._least_stage)
+        return share if self._left_before - share >= self._least_stage else self._left_before
 
     @property
-    def _least_turn(self) -> int:
-        """Scores that pay for any kind of turn."""
+    def _least_stage(self) -> int:
+        """Scores that pay for a stage of any kind."""
         return self._tools.width + max(self._tools.width // 2, POPULATION)
 
-    def _next_turn(self) -> Stage | None:
+    def _improvement(self) -> Stage | None:
         """Return a stage of the kind that gained most; None once the scores are spent or no kind gains any more."""
         records = self._records
         self._left_before = self._left
         given_up = all(one.failures >= PATIENCE for one in records.values())
-        if given_up or self._left_before < self._least_turn:
+        if given_up or self._left_before < self._least_stage:
             return None
         self._kind = max(records, key=lambda kind: (records[kind].rate, -records[kind].failures))
-        num_scores = int((1 - COMPARISON_SHARE) * self._turn_scores)
+        num_scores = int((1 - COMPARISON_SHARE) * self._stage_scores)
         return new_stage(self._kind, self._tools, records[self._kind], self._incumbents, num_scores, self._gradients)
 
     def _learn(self, evaluations: Sequence[Evaluation]) -> None:

@@ -185,15 +185,15 @@ class Record:
     """How a kind of stage has done; the search goes on with the kind that gained most per score."""
 
     failures: int = 0
-    """Turns in a row without a gain: the next looks closer, on more windows."""
+    """Stages in a row without a gain: the next looks closer, on more windows."""
     rate: float = math.inf
-    """Gain of the last turn per score that it cost, in nats per token; infinite before the first."""
+    """Gain of the last one per score that it cost, in nats per token; infinite before the first."""
 
     radius: float = 1.0
     """Share of the trust region: half after a failure, twice after a success of the longest step."""
 
     def credit(self, gain: float, num_scores: int, origin: str = "") -> None:
-        """Take note of what the last turn gained, 0 if nothing, what it cost, and where the winner came from."""
+        """Take note of what the last stage gained, 0 if nothing, what it cost, and where the winner came from."""
         self.failures = 0 if gain > 0 else self.failures + 1
         self.radius *= 0.5 if self.failures else 2.0 if origin == FAR else 1.0
         self.rate = gain / max(num_scores, 1)

@@ -132,8 +132,8 @@ def test_in_a_large_budget_most_generations_keep_64_devices_busy():
 def test_a_kind_that_failed_looks_closer_and_the_search_ends_once_all_failed_twice():
     told = run(new(HybridSettings(num_scores=20000)), penalty=1.0)
     assert cost(told) < 20000
-    turns = kinds_of(told)
-    assert sorted(turns) == ["family", "family", "polish", "polish", "profile", "profile"]
+    stages = kinds_of(told)
+    assert sorted(stages) == ["family", "family", "polish", "polish", "profile", "profile"]
 
 
 @given(st.integers(40, 800), st.booleans())
