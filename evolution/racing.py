@@ -44,7 +44,7 @@ def gain(losses: Losses, reference: Losses, level: float) -> Gain:
         level: chance that a bound is ever wrong, each of the two, above 0 and below 0.5.
 
     Returns:
-        Bounds are infinite on one or two windows, unless the difference is the same on both.
+        Bounds are infinite on one window, and on few at low levels, unless the difference is the same on all.
     """
     own, other = np.asarray(losses, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if not np.all(np.isfinite(other)) or len(own) == 0:
@@ -77,7 +77,7 @@ def survivors(table: Sequence[Losses], level: float) -> list[int]:
 
     Args:
         table: losses of each candidate on the same windows, shape (C, W), infinite where a score failed.
-        level: of the test.
+        level: of the test of each pair.
 
     Returns:
         Indices; none if all failed.
@@ -92,7 +92,7 @@ def choose(
     """Return the winner among baselines and what a search found, and the gain of the best found over the best baseline.
 
     A baseline needs no search, so it wins unless that gain is sure. The best baseline is the one of the lowest loss
-    here, which speaks for it; that the best of several found is taken speaks for the search, so they share the level.
+    here, which is in its favour; that the best of several found is taken is in theirs, so they share the level.
 
     Args:
         baselines: losses on the same windows, infinite for failures.

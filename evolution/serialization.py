@@ -13,7 +13,7 @@ from cmaes import CMA
 
 from .space import Genome
 
-OBJECTS: dict[str, type] = {cls.__name__: cls for cls in (CMA,)}
+OBJECTS: dict[str, type] = {CMA.__name__: CMA}
 """Classes of which the attributes are stored one by one."""
 DTYPES = ("float64", "int64", "uint32", "bool")
 """Kinds of arrays and numpy scalars that are read."""

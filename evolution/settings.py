@@ -78,7 +78,7 @@ class PaperSettings(Settings):
 
 @dataclass(frozen=True)
 class HybridSettings(Settings):
-    """The default: seeds, exploration in smooth coordinates, refinement in full ones, selection on other documents."""
+    """The default: the baselines race, stages improve on the best of them, and other documents decide."""
 
     strategy: ClassVar[str] = "hybrid"
 
@@ -98,8 +98,8 @@ class HybridSettings(Settings):
     """Scores that a generation offers at once, at least 1: as many as there are devices, or a multiple of it. Small
     budgets have narrower ones."""
     significance: float = 0.1
-    """Chance that the test errs, above 0 and below 0.5: that it drops a baseline, or that the bound of the gain does
-    not hold."""
+    """Chance that the test errs, above 0 and below 0.5: that one baseline drops another that is as good, or that a
+    bound of the gain does not hold."""
     trust_radius: float = 0.08
     """First step of log lambda, as a share of log s, above 0 to 1; steps of an eighth to twice it compete."""
     use_gradients: bool = True

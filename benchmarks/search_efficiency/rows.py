@@ -10,7 +10,6 @@ import numpy as np
 from longrope.evaluation.comparison.cells import method_key
 from longrope.evaluation.comparison.sweep import read_sweep
 from longrope.evolution import Settings, Space, load_settings
-from longrope.evolution.settings import SETTINGS
 from longrope.hyperparams import preset, sweep_file
 from longrope.rope import RescaleFactors, attention_factor, build_method
 
@@ -52,7 +51,7 @@ class Terms:
     shares: tuple[int, ...] = (100, 50, 10)
     """Budgets of the default, the n of one n-th of the paper's scores."""
     compared: int = 20
-    """The n of the budget that sweeps, perturbation, `cma` and ablations have, too."""
+    """The n of the budget that sweeps, perturbation and ablations have, too."""
     default: str = "hybrid"
     """Settings of the default: a preset or a file, with `num_scores` and `search_attention`."""
     paper: str = "longrope"
@@ -106,8 +105,6 @@ def build_rows(terms: Terms) -> dict[str, Runner]:
     rows[PERTURBED] = partial(perturbed, settings=own, scores=scores)
     rows[PAPER] = partial(paper, settings=published, same_seeds=False)
     rows[PAPER_SEEDS] = partial(paper, settings=published, same_seeds=True)
-    if "cma" in SETTINGS:
-        rows["cma"] = partial(cma, scores=scores)
     for name, changed in ABLATIONS.items():
         if all(hasattr(own, key) for key in changed):
             ablated = replace(own, **changed)
@@ -155,18 +152,6 @@ def paper_fresh(bench: Bench, seed: int, settings: Settings, own: Settings) -> O
     search = Search(bench, many, seed)
     objective = search.fresh(zero_search_factors(bench))
     return search.run(search.seeds(), objective=objective, documents=settings.num_documents)
-
-
-def cma(bench: Bench, seed: int, scores: int) -> Outcome:
-    """The plain evolution strategy, with as many generations as the scores pay for."""
-    settings: Any = load_settings(preset("cma"))
-    search = Search(bench, settings, seed)
-    seeds = search.seeds()
-    left = scores - len(seeds) * settings.documents_per_generation
-    left -= 3 * len(bench.search_documents(settings, seed).documents)  # its last generation
-    per_generation = (settings.population_size + 1) * settings.documents_per_generation
-    search.settings = replace(settings, num_iterations=max(1, left // per_generation))
-    return search.run(seeds, scores)
 
 
 def swept(bench: Bench, seed: int, settings: Settings, name: str, scores: int) -> Outcome:

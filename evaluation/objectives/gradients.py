@@ -94,8 +94,8 @@ def _differentiate(
     forwarded = PASSES * part.tokens(document)
 
     def differentiated(rows: int) -> tuple[float, list[float]]:
-        starved = rows < ROWS and part.model.device.type == "cuda"
-        on_cpu = (starved or _needs_offload(part.model, len(ids))) if offload is None else offload
+        short_of_memory = rows < ROWS and part.model.device.type == "cuda"
+        on_cpu = (short_of_memory or _needs_offload(part.model, len(ids))) if offload is None else offload
         with torch.enable_grad(), in_chunks(part.model, rows), recomputed(part.installation.layers, on_cpu):
             changes = part.installation.set_differentiable(candidate)
             losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), part.chunk, scored)
@@ -105,11 +105,11 @@ def _differentiate(
 
     try:
         nats, (*d_log_lambda, d_log_attention) = in_fitting_chunks(part.model, differentiated)
-    except RuntimeError as failure:  # out of memory, or a kernel that has no derivative
+    except (RuntimeError, MemoryError) as failure:  # or a kernel that has no derivative
         error = " ".join(f"{type(failure).__name__}: {failure}".split())
         return GradientScore(nats=None, tokens=len(scored), error=error, forwarded=forwarded)
     finally:
-        part.installation.reset()  # lets go of the graph
+        part.installation.reset()  # frees the graph
     if not all(map(math.isfinite, (nats, *d_log_lambda, d_log_attention))):
         error = f"loss is {nats} with derivatives {d_log_lambda} and {d_log_attention}"
         return GradientScore(nats=None, tokens=len(scored), error=error, forwarded=forwarded)

@@ -64,6 +64,7 @@ def in_fitting_chunks(model: nn.Module, function: Callable[[int], Result]) -> Re
             return function(rows)
         except (RuntimeError, MemoryError) as error:
             if rows <= LEAST_ROWS or not is_out_of_memory(error):
+                _fitting.pop(model, None)  # no size fits this length; shorter ones may have all of it
                 raise
         _fitting[model] = rows // SMALLER
         warnings.warn(f"memory ran out in a pass; it runs again in chunks of {rows // SMALLER} tokens", stacklevel=2)

@@ -46,8 +46,8 @@ def greedy(
     """
 
     def answer(rows: int) -> torch.Tensor:
-        starved = rows < ROWS and model.device.type == "cuda"
-        on_cpu = (starved or needs_offload(model, ids.shape[1] + num_tokens)) if offload is None else offload
+        short_of_memory = rows < ROWS and model.device.type == "cuda"
+        on_cpu = (short_of_memory or needs_offload(model, ids.shape[1] + num_tokens)) if offload is None else offload
         cache = offloaded_cache(model) if on_cpu else None
         chunk = prefill_chunk or (OFFLOADED_CHUNK if on_cpu else PREFILL_CHUNK)
         *before, step = ids.to(model.device).split(max(1, chunk * rows // ROWS), dim=1)

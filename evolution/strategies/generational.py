@@ -8,7 +8,6 @@ import numpy as np
 
 from ..racing import Gain
 from ..serialization import from_json, to_json
-from ..space import Genome
 from .base import Evaluation, Proposal, Request, check_answer
 
 
@@ -125,10 +124,6 @@ class SelectingStrategy(GenerationalStrategy):
     def final(self) -> bool:
         return self._finished
 
-    def _count_generations(self, planned: int) -> int:
-        """Return the generations of the whole search, of which so many were planned."""
-        return self.generation + (not self.done) if self._finished else planned
-
     @property
     def best(self) -> Evaluation | None:
         """The winner once it is chosen; before that the best of the latest generation, on windows of its own."""
@@ -157,11 +152,3 @@ class SelectingStrategy(GenerationalStrategy):
 def best_of(evaluations: Sequence[Evaluation]) -> Evaluation | None:
     """Return the evaluation of the lowest loss that did not fail, None if all failed."""
     return min((one for one in evaluations if not one.failed), key=lambda one: one.loss, default=None)
-
-
-def unique(requests: Sequence[Request]) -> list[Request]:
-    """Return the requests without those for a genome that an earlier one asks for."""
-    first: dict[Genome, Request] = {}
-    for request in requests:
-        first.setdefault(request.genome, request)
-    return list(first.values())

@@ -43,6 +43,7 @@ class HybridStrategy(SelectingStrategy):
        better is the next one. The kind that gained most per score is next, once every kind had one.
     3. Selection: the baselines that the race left undecided, and the incumbents, on windows of documents that the
        search never saw. The best incumbent wins if its gain over the best baseline there is sure, else that baseline.
+       Windows of one document count as independent, which they are not quite.
 
     A generation offers about `width` scores, which devices can share.
     """
@@ -81,7 +82,7 @@ class HybridStrategy(SelectingStrategy):
     def _new_tools(self, windows_left: Sequence[int] = ()) -> Tools:
         pool, settings = WindowPool(self._windows, self._rng, windows_left), self._settings
         least = min(LEAST_WIDTH, settings.num_scores // 8)
-        width = max(min(settings.width, settings.num_scores // LEAST_GENERATIONS), least, 1)
+        width = min(settings.width, max(settings.num_scores // LEAST_GENERATIONS, least, 1))
         return Tools(settings, self._space, pool, self._rng, width)
 
     @property

@@ -82,7 +82,7 @@ class Race(Stage):
 
     def ask(self) -> list[Request]:
         affordable = self.num_scores // len(self.origins)
-        if len(self.origins) < 2 or not affordable or self.gain > 0:
+        if len(self.origins) < 2 or affordable < 1 or self.gain > 0:
             return []
         count = min(self.tools.num_windows(len(self.origins), ROUND_WINDOWS), affordable)
         windows = self.tools.pool.draw(count)
@@ -114,7 +114,7 @@ class Race(Stage):
     @property
     def proposals(self) -> dict[Genome, str]:
         if self.incumbent is None:
-            return self.origins if self.losses else {}
+            return self.origins if self.losses or len(self.origins) == 1 else {}  # one seed needs no race
         gains = self._sure_gains()
         return {one: self.origins[one] for one in sorted(gains, key=lambda one: -gains[one])[:1]}
 

@@ -76,7 +76,7 @@ class Gradients(Stage):
     origin: Genome
     num_windows: int
     radius: float
-    """Of the trust region: largest change of log lambda at a knot."""
+    """Of the trust region: change of log lambda that steps are shares of."""
     samples: list[Vector] = field(default_factory=list)
     """Gradient of each window."""
     asked: bool = False

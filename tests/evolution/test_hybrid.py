@@ -57,6 +57,18 @@ def test_it_gains_on_documents_never_seen(use_gradients: bool, share: float):
     assert np.median([one.heldout for one in found]) < share * seed
 
 
+def test_from_one_seed_the_stages_begin_without_a_race():
+    name, genome = next(iter(TOY.seeds().items()))
+    told = run(HybridStrategy(SMALL, TOY.space, {name: genome}, NUM_DOCUMENTS, 0))
+    assert {"profile", "family"} <= set(kinds_of(told))
+    assert cost(told) > SMALL.num_scores // 2
+
+
+@pytest.mark.parametrize(("width", "offered"), [(1, 1), (8, 8), (64, 20)])
+def test_no_more_is_offered_at_once_than_the_width(width: int, offered: int):
+    assert new(replace(SMALL, width=width))._tools.width == offered
+
+
 def test_its_result_is_never_worse_than_the_best_seed_where_seeds_are_hard_to_beat():
     """Twenty searches from the optimum itself: what they return is that or as good."""
     best = TOY.space.encode(np.exp(TOY.optimum(None)), 0, 1.15)

@@ -86,7 +86,7 @@ def test_what_does_not_fit_in_the_smallest_chunks_raises(llama: Any, starve: Any
     starve(2)
     with pytest.warns(UserWarning), pytest.raises(torch.OutOfMemoryError):
         token_nats(llama, ids())
-    assert fitting_rows(llama) == 4
+    assert fitting_rows(llama) == 64  # a shorter window may fit
 
 
 def test_other_errors_are_not_tried_again(llama: Any) -> None:
