@@ -1,9 +1,11 @@
 """The package list equals the tree, and what is installed has what it needs."""
 
 import tomllib
-from importlib.metadata import entry_points
+from importlib.metadata import distributions, entry_points
 from importlib.resources import files
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -38,6 +40,19 @@ def test_the_lock_pins_every_dependency() -> None:
     for requirement in [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["docs"]]:
         name = requirement.split(">=")[0].split("[")[0]
         assert name.lower() in pinned, f"{name} is not in requirements.lock"
+
+
+def test_every_pinned_package_runs_on_the_oldest_python() -> None:
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=") + ".0"
+    pins = [line.partition(" ")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line]
+    checked = 0
+    for one in distributions():
+        pin = f"{one.name}=={one.version.partition('+')[0]}"
+        if pin in pins:  # an environment of one's own may have others
+            rule = one.metadata.get("Requires-Python", "")
+            assert SpecifierSet(rule).contains(oldest), f"{pin} needs Python {rule}"
+            checked += 1
+    assert checked > len(pins) // 2
 
 
 def test_hints_name_packages_that_pip_finds() -> None:
