@@ -49,7 +49,7 @@ def test_every_pinned_package_runs_on_the_oldest_python() -> None:
     for one in distributions():
         pin = f"{one.name}=={one.version.partition('+')[0]}"
         if pin in pins:  # an environment of one's own may have others
-            rule = one.metadata.get("Requires-Python", "")
+            rule = one.metadata["Requires-Python"] or ""
             assert SpecifierSet(rule).contains(oldest), f"{pin} needs Python {rule}"
             checked += 1
     assert checked > len(pins) // 2
