@@ -27,6 +27,7 @@ import signal
 STOPS = {[stop[:3] for stop in STOPS.values()]}
 
 def prepare(number):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     name, file, nth = STOPS[number]
     seen = []
 
