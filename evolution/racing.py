@@ -111,5 +111,5 @@ def choose(
 
 def _ranked(losses: Mapping[Key, Losses]) -> list[Key]:
     """Return who did not fail, best first."""
-    means = {key: float(np.mean(own)) for key, own in losses.items()}
+    means = {key: float(np.mean(own)) for key, own in losses.items() if len(own)}
     return sorted((key for key, mean in means.items() if math.isfinite(mean)), key=lambda key: means[key])

@@ -8,6 +8,7 @@ import tarfile
 import tomllib
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -20,6 +21,7 @@ BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.
 QUICK_START = """
 import sys
 from pathlib import Path
+from typing import Any
 from longrope import rope
 from longrope.cli.main import main
 assert Path(rope.__file__).is_relative_to(sys.prefix), rope.__file__
@@ -46,7 +48,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(source, "build_sdist", folder)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
-        opened.extractall(folder / "archive", filter="data")
+        safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4
+        opened.extractall(folder / "archive", **safely)
     (unpacked,) = (folder / "archive").iterdir()
     build(unpacked, "build_wheel", folder)
     (built,) = folder.glob("*.whl")
