@@ -3,7 +3,8 @@
 # compared with every baseline on texts that the search did not see. Writes benchmarks/reports/smollm2.{md,json,png}
 # (smollm2_32768); a second call resumes.
 #
-# Usage: DATA=folder/of/txt/files bash benchmarks/smollm2.sh [search|evaluate|precision|beyond|report ...]   (default: all)
+# Usage: DATA=folder/of/txt/files bash benchmarks/smollm2.sh [search|evaluate|precision|beyond|passkeys|report ...]
+# (default: all but passkeys; the committed report: EVAL_TEXTS=8 DEPTHS=10 SEEDS="0 1 2 3 4", passkeys on a processor)
 # DATA: long plain texts of your own (the report was made with public-domain novels): the last EVAL_TEXTS by name, each
 # of twice the target or more, are for the evaluation and all others, of the target or more, for the search.
 # The model is installed below RUN, never into the environment. On two cores all of it takes a night.
@@ -62,6 +63,10 @@ beyond() { measure $((2 * target)); } # what everything is built for, twice; thi
 precision() { # does the dtype change losses or their order? the first two texts again
     compare "$RUN/float32" --methods none ntk yarn "$start" --factors "${found[@]}" --dtype float32 --tasks perplexity \
         --lengths $target --samples 2
+}
+
+passkeys() { # of the found factors alone, for an evaluation on another device that stopped before them
+    compare "$RUN/passkey" --methods "$start" --factors "${found[@]}" --dtype "$DTYPE" --tasks passkey --lengths 2048 8192
 }
 
 report() {
