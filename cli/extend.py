@@ -118,12 +118,16 @@ def _finetune(extension: Extension, stage: StagePlan, place: Path, state: State,
 
 
 def _readjust(extension: Extension, stage: StagePlan, place: Path, state: State, config: ExtendConfig) -> State:
+    """Search factors for shorter lengths, from those that the weights were tuned with where these reach so far."""
     longest = load_factors(_known(state.current))
+    tuned = load_factors(state.tuned_with) if state.tuned_with is not None else longest
+    sets = {one.target_length: one for one in (tuned, longest)}
     for length in stage.options["lengths"]:
-        of = SearchOf(state.weights, extension.original_length, str(state.current))
+        source = state.tuned_with if length <= tuned.target_length and state.tuned_with else state.current
+        of = SearchOf(state.weights, extension.original_length, str(source))
         _run_search(extension, stage, place / str(length), of, config, target_length=length)
-    shorter = [load_factors(place / str(length) / FACTORS_JSON) for length in stage.options["lengths"]]
-    FactorSets((*shorter, longest)).save(place / SETS_JSON)
+        sets[length] = load_factors(place / str(length) / FACTORS_JSON)
+    FactorSets(tuple(sets[length] for length in sorted(sets))).save(place / SETS_JSON)
     return replace(state, sets=place / SETS_JSON)
 
 

@@ -33,7 +33,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path
         {"search": {"target_length": 64, "max_scored_tokens": 3000, **searching}},
         {"finetune": {"recipe": str(folder / "tuning.yaml")}},
         {"search": {"target_length": 128, "max_scored_tokens": 6000, **searching}},
-        {"readjust": {"lengths": [32, 64], "max_scored_tokens": 2000, **searching}},
+        {"readjust": {"lengths": [32], "max_scored_tokens": 2000, **searching}},
         {"evaluate": {"lengths": [32, 128], "methods": ["none", "yarn"], "tasks": ["perplexity"], "samples": 3}},
         {"export": {}},
     ]
@@ -98,6 +98,8 @@ def test_factors_of_all_lengths_are_relative_to_the_pretrained_rope(run: Path) -
     sets = load_factor_sets(run / "factor_sets.json")
     assert [(one.original_length, one.target_length) for one in sets.sets] == [(32, 32), (32, 64), (32, 128)]
     assert sets.longest == total
+    assert sets.at(64) == first, "a length that is not readjusted keeps what the weights were tuned with"
+    assert sets.at(32).provenance["search"]["readjust"] == str(run / "2-finetune" / "factors.json")
 
 
 def test_the_export_switches_where_the_factors_do(run: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_budget_too_small_is_refused_before_the_first_stage(
     changed = yaml.safe_load(recipe.read_text())
     for stage in changed["stages"]:
         if kind in stage and stage[kind].get("target_length") != 64:
-            stage[kind] |= {"max_scored_tokens": 600, "hyper_params": hyper_params}
+            stage[kind] |= {"max_scored_tokens": 300, "hyper_params": hyper_params}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(changed | {"output_dir": str(tmp_path / "run")}))
     assert main(["extend", str(tmp_path / "small.yaml"), "--device", "cpu"]) == 2
     assert f"stage {3 if kind == 'search' else 4}, {kind}" in (message := capsys.readouterr().err)
