@@ -23,11 +23,11 @@ class RayWorker:
         room: what Ray keeps for it, as options of an actor.
     """
 
-    def __init__(self, factory: Any, resources: Resources, room: Mapping[str, int]) -> None:
+    def __init__(self, factory: Any, resources: Resources, room: Mapping[str, Any]) -> None:
         import ray
         from ray import exceptions
 
-        self.lost = (
+        self.lost: tuple[type[BaseException], ...] = (
             exceptions.RayActorError,
             exceptions.WorkerCrashedError,
             exceptions.NodeDiedError,

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from .state import call, make_state
 class ProcessWorker:
     """A process with one CUDA device or a group of them, or a share of the CPU."""
 
-    lost = (BrokenProcessPool,)
+    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
     def __init__(self, factory: Factory[Any], resources: Resources) -> None:
         self._factory, self._resources = factory, resources
@@ -40,10 +41,8 @@ class ProcessWorker:
     def close(self) -> None:
         """Kill the process: a pass may take minutes."""
         if self._pid.exception() is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(self._pid.result(), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self._pool.shutdown()
 
 
