@@ -125,7 +125,7 @@ class EvaluateConfig:
     """auto (flash_attention_2 if it can run, else sdpa) or a name Transformers knows."""
     executor: Literal["auto", "inline", "processes", "ray"] = "auto"
     """Where cells run: inline (this process), processes (of this machine, each with a model of its own), ray (machines
-    of a Ray cluster, which may join and leave; needs pip install 'longrope[ray]'), or auto: processes for --workers
+    of a Ray cluster, which may join and leave; needs pip install ray), or auto: processes for --workers
     above 1 or several CUDA devices, else inline."""
     workers: int | None = None
     """Models that run cells at once (default: one per CUDA device; on Ray as many as it has room for now)."""
@@ -183,7 +183,7 @@ class SweepConfig:
     """auto (flash_attention_2 if it can run, else sdpa) or a name Transformers knows."""
     executor: Literal["auto", "inline", "processes", "ray"] = "auto"
     """Where cells run: inline (this process), processes (of this machine, each with a model of its own), ray (machines
-    of a Ray cluster, which may join and leave; needs pip install 'longrope[ray]'), or auto: processes for --workers
+    of a Ray cluster, which may join and leave; needs pip install ray), or auto: processes for --workers
     above 1 or several CUDA devices, else inline."""
     workers: int | None = None
     """Models that run cells at once (default: one per CUDA device; on Ray as many as it has room for now)."""

@@ -94,7 +94,7 @@ class RayExecutor(PoolExecutor[State]):
         try:
             import ray
         except ImportError as error:
-            raise ImportError("the executor ray needs the package ray; pip install 'longrope[ray]'") from error
+            raise ImportError("the executor ray needs the package ray; pip install ray") from error
         self._ray = ray
         ray.init(address or "local", num_cpus=None if address else workers)
         there = ray.cluster_resources()
