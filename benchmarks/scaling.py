@@ -194,8 +194,8 @@ def render(report: dict[str, Any]) -> str:
         + f" A pass took {measured['pass_seconds']:.3f} s, with a standard deviation of {measured['spread']:.1%}; a "
         f"worker starts in {measured['start_seconds']:.1f} s.",
         "",
-        f"Simulated: {report['generations']} generations with passes of {report['pass_seconds']:.3f} s and that spread, "
-        "on these assumptions: "
+        f"Simulated: {report['generations']} generations with passes of {report['pass_seconds']:.3f} s and that "
+        "spread, on these assumptions: "
         f"{STRAGGLERS['straggler_share']:.0%} of the passes take {STRAGGLERS['straggler_slowdown']:.0f} times as long, "
         f"and a node of {FAILURES['per_node']} workers fails {FAILURES['failures_per_hour']} times an hour. A "
         "synchronous search, as `longrope search` is, waits for the last pass of each generation; an asynchronous one "

@@ -1,9 +1,12 @@
 """Workers in processes of their own: the same numbers as one process, also where one is killed."""
 
+import json
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from longrope.execution import InlineExecutor, TaskLost
 from longrope.execution.processes import ProcessWorker
 
 from ..conftest import FULL
+from ..execution.conftest import alive
 from .small import without_times
 
 KILLS = 20 if FULL else 1
@@ -100,6 +104,46 @@ def test_an_evaluation_whose_worker_is_killed_gives_the_numbers_of_one_process(
         rows = [read_results(path / "results.json").rows for path in (tmp_path / "one", folder)]
         assert rows[0] == rows[1]
         assert tasks.count("run") in (lines, lines + 1)
+
+
+DRIVER = """
+import json, multiprocessing, os, signal, sys
+from longrope.cli.main import main
+from longrope.evolution import RunFolder
+
+append, stop = RunFolder.append, int(sys.argv[1])
+
+def append_and_die(folder, rows):
+    append(folder, rows)
+    if len(folder.rows) >= stop:
+        print(json.dumps([child.pid for child in multiprocessing.active_children()]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.append = append_and_die
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(not FULL, reason="the long form; tests of executors kill drivers without a model")
+def test_a_search_whose_driver_is_killed_leaves_no_worker_and_goes_on(
+    small_commands: dict[str, list[str]], tmp_path: Path
+) -> None:
+    arguments = small_commands["search"]
+    assert main([*arguments, "--output-dir", str(tmp_path / "one")]) == 0
+    expected = without_times(tmp_path / "one")
+    for number in range(KILLS):
+        stop, folder = (
+            random.Random(number).randint(1, len(expected) - 4),
+            ["--output-dir", str(tmp_path / str(number))],
+        )
+        command = [sys.executable, "-c", DRIVER, str(stop), *arguments, *folder, "--workers", "2"]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # workers hold the pipe
+        assert ended.returncode == -signal.SIGKILL
+        pids = json.loads(ended.stdout.splitlines()[-1])
+        assert len(pids) == 2 and not any(map(alive, pids))
+        assert main([*arguments, *folder]) == 0
+        assert sorted(without_times(tmp_path / str(number)), key=repr) == sorted(expected, key=repr)
+        assert (tmp_path / str(number) / "factors.json").read_bytes() == (tmp_path / "one/factors.json").read_bytes()
 
 
 class Losing(InlineExecutor[Any]):

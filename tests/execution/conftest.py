@@ -1,6 +1,5 @@
 """Executors of every kind over the toy states."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,10 +9,7 @@ from typing import Any
 
 import pytest
 
-from longrope.execution import Executor, InlineExecutor, RayExecutor, Resources, process_executor
-
-Opened = Callable[..., Any]
-"""Opens an executor: `with opened(factory, workers) as executor`."""
+from longrope.execution import Executor, InlineExecutor, Resources, process_executor
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +21,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     sys.modules.pop("toy_workers", None)
 
 
-@pytest.fixture(
-    params=[
-        "inline",
-        "processes",
-        pytest.param("ray", marks=pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")),
-    ]
-)
+@pytest.fixture(params=["inline", "processes"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -39,11 +29,17 @@ def kind(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def open_kind(kind: str, factory: Callable[[Resources], Any], workers: int = 2) -> Iterator[Executor[Any]]:
     """Open an executor of a kind."""
-    if kind == "inline":
-        executor: Executor[Any] = InlineExecutor(factory)
-    elif kind == "ray":
-        executor = RayExecutor(factory, None, workers, 0)
-    else:
+    executor: Executor[Any] = InlineExecutor(factory)
+    if kind == "processes":
         executor = process_executor(factory, [Resources((), 1)] * workers)
     with executor:
         yield executor
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

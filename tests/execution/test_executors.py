@@ -5,17 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longrope.execution import Resources, TaskLost, only, process_executor
 
-from .conftest import open_kind
+from .conftest import alive, open_kind
 
 
-def toys():  # imported where `toy_workers` is importable by name, as in the workers
+def toys() -> Any:  # imported where `toy_workers` is importable by name, as in the workers
     import toy_workers
 
     return toy_workers
@@ -32,10 +33,11 @@ def test_every_task_ends_once_with_its_result(kind: str) -> None:
 
 def test_a_task_that_raises_fails_alone_and_a_withdrawn_one_never_runs(kind: str) -> None:
     with open_kind(kind, toys().Toy, 1) as executor:
-        bad, good = executor.submit(toys().refuse, 3), executor.submit(toys().square, 4)
-        withdrawn = executor.submit(toys().square, 5)
+        asked: list[Future[Any]] = [executor.submit(toys().refuse, 3)]
+        asked += [executor.submit(toys().square, number) for number in (4, 5)]
+        bad, good, withdrawn = asked
         assert withdrawn.cancel()
-        assert set(executor.as_completed([bad, good, withdrawn])) == {bad, good, withdrawn}
+        assert set(executor.as_completed(asked)) == set(asked)
         with pytest.raises(ArithmeticError, match="^no score for 3$"):
             bad.result()
         with pytest.raises(CancelledError):
@@ -64,21 +66,12 @@ def test_workers_are_processes_of_their_own_with_their_share_of_the_machine() ->
     assert all(not alive(pid) for pid in pids)
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-@pytest.mark.parametrize("kind", ["processes", "ray"], indirect=True)
-def test_the_task_of_a_killed_worker_is_given_to_another_up_to_a_cap(kind: str, tmp_path: Path) -> None:
+def test_the_task_of_a_killed_worker_is_given_to_another_up_to_a_cap(tmp_path: Path) -> None:
     few, many = tmp_path / "few", tmp_path / "many"
     few.mkdir()
     many.mkdir()
-    with open_kind(kind, toys().Toy) as executor:
-        futures = {executor.submit(toys().square, number): number for number in range(6)}
+    with open_kind("processes", toys().Toy) as executor:
+        futures: dict[Any, int] = {executor.submit(toys().square, number): number for number in range(6)}
         unlucky = executor.submit(toys().die_until, few, 2)
         poison = executor.submit(toys().die_until, many, 99)
         assert len(list(executor.as_completed([*futures, unlucky, poison]))) == 8
@@ -100,10 +93,9 @@ def test_a_worker_killed_while_idle_is_replaced_and_costs_no_task() -> None:
         assert other != pid and calls == 1
 
 
-@pytest.mark.parametrize("kind", ["processes", "ray"], indirect=True)
-def test_workers_that_never_get_their_state_are_given_up_in_a_sentence(kind: str) -> None:
+def test_workers_that_never_get_their_state_are_given_up_in_a_sentence() -> None:
     with (
-        open_kind(kind, toys().Dying, 1) as executor,
+        open_kind("processes", toys().Dying, 1) as executor,
         pytest.raises(RuntimeError, match="a worker must start, got 3 that ended before"),
     ):
         only(executor, toys().square, 2)
