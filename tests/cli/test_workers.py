@@ -132,18 +132,16 @@ def test_a_search_whose_driver_is_killed_leaves_no_worker_and_goes_on(
     assert main([*arguments, "--output-dir", str(tmp_path / "one")]) == 0
     expected = without_times(tmp_path / "one")
     for number in range(KILLS):
-        stop, folder = (
-            random.Random(number).randint(1, len(expected) - 4),
-            ["--output-dir", str(tmp_path / str(number))],
-        )
+        stop, place = random.Random(number).randint(1, len(expected) - 4), tmp_path / str(number)
+        folder = ["--output-dir", str(place)]
         command = [sys.executable, "-c", DRIVER, str(stop), *arguments, *folder, "--workers", "2"]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # workers hold the pipe
         assert ended.returncode == -signal.SIGKILL
         pids = json.loads(ended.stdout.splitlines()[-1])
         assert len(pids) == 2 and not any(map(alive, pids))
         assert main([*arguments, *folder]) == 0
-        assert sorted(without_times(tmp_path / str(number)), key=repr) == sorted(expected, key=repr)
-        assert (tmp_path / str(number) / "factors.json").read_bytes() == (tmp_path / "one/factors.json").read_bytes()
+        assert sorted(without_times(place), key=repr) == sorted(expected, key=repr)
+        assert (place / "factors.json").read_bytes() == (tmp_path / "one/factors.json").read_bytes()
 
 
 class Losing(InlineExecutor[Any]):
