@@ -20,6 +20,7 @@ WORKDIR /source
 RUN pip install --no-cache-dir "setuptools>=77"
 COPY pyproject.toml README.md LICENSE ./
 COPY rope rope
+COPY execution execution
 COPY evolution evolution
 COPY evaluation evaluation
 COPY training training

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from longrope.cli import evaluate, finetune
-from longrope.cli.configs import EvaluateConfig
+from longrope.cli.comparison_configs import EvaluateConfig
 from longrope.cli.training_configs import FinetuneConfig
 from longrope.evaluation.comparison.results import ResultRow, git_commit, read_results, versions
 from longrope.evaluation.report.metrics import format_value

@@ -2,27 +2,31 @@
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from ..evaluation.comparison.cells import Collected, collect, method_key, read_cells
-from ..evaluation.comparison.compare import compare
+from ..evaluation.comparison.compare import run_cells
 from ..evaluation.comparison.methods import Methods, build_methods
 from ..evaluation.comparison.results import LeftOut, ResultRow, Results, provenance, read_results, write_results
 from ..evaluation.comparison.ruler_means import ruler_means
+from ..evaluation.comparison.runner import CellRunner
 from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
 from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
-from ..evaluation.scoring.model import load_model
+from ..evaluation.scoring.model import load_model, read_config
 from ..evolution import search_curve
-from ..rope import Method, RescaleFactors, RopeGeometry, rope_geometry, write_atomically
-from .configs import EvaluateConfig
+from ..execution import Resources, only
+from ..rope import Method, RescaleFactors, RopeGeometry, write_atomically
+from ..rope.describe import describe_rope
+from .comparison_configs import EvaluateConfig
 from .documents import EVALUATION_DOCUMENTS, load_documents
+from .executors import device_of, open_executor, use
 from .longppl import compared_evaluator
 from .preflight import preflight
 from .tasks import Sources, build_tasks, check_data, missing_data, task_names
@@ -39,8 +43,7 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
     """
     _check(config)
     preflight(config, max(config.lengths))
-    model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
-    geometry = rope_geometry(model, config.original_length)
+    geometry = describe_rope(read_config(config.model), config.original_length).geometry
     chosen = build_methods(
         config.methods,
         config.factors,
@@ -49,15 +52,12 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
         config.target_length,
         config.csv_attention_factor,
     )
-    methods = chosen.by_name
+    methods, folder = chosen.by_name, Path(config.output_dir)
     _warn(config, geometry, methods)
-    data = _documents(config, chosen, tokenizer)
-    tasks = build_tasks(Sources(config, model, tokenizer, data))
-    protocols = {task.name: task.protocol() for task in tasks}
-    extra = {} if extends is None else {"extends": extends}
-    origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed, **extra)
-    folder = Path(config.output_dir)
-    compared = compare(model, methods, config.lengths, tasks, folder, origin, config.original_length)
+    with open_executor(config, EvaluationFactory(config, methods, _documents(config, chosen), extends)) as executor:
+        outline = only(executor, CellRunner.outline)
+        compared = run_cells(executor, outline, folder)
+    origin, protocols = outline.provenance, outline.provenance["protocols"]
     keys = {name: method_key(method) for name, method in methods.items()}
     collected = collect(read_cells(folder), origin, protocols, keys)
     collected.results.rows.extend(ruler_means(collected.results.rows))
@@ -70,20 +70,38 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
         raise RuntimeError(f"{len(compared.failures)} cells or samples failed; {folder / RESULTS_JSON} lists them")
 
 
-def _documents(
-    config: EvaluateConfig, chosen: Methods, tokenizer: PreTrainedTokenizerBase
-) -> TokenizedDocuments | None:
+@dataclass(frozen=True)
+class EvaluationFactory:
+    """Loads the model and builds the tasks, where cells run."""
+
+    config: EvaluateConfig
+    methods: Mapping[str, Method | RescaleFactors]
+    data: TokenizedDocuments | None
+    extends: str | None
+
+    def __call__(self, resources: Resources) -> CellRunner:
+        use(resources)
+        config = self.config
+        model, tokenizer = load_model(config.model, config.dtype, device_of(config), config.attn_implementation)
+        if self.data is not None:
+            check_tokenizer(self.data, tokenizer)
+        tasks = build_tasks(Sources(config, model, tokenizer, self.data))
+        protocols = {task.name: task.protocol() for task in tasks}
+        extra = {} if self.extends is None else {"extends": self.extends}
+        origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed, **extra)
+        return CellRunner(model, self.methods, config.lengths, tasks, origin, config.original_length)
+
+
+def _documents(config: EvaluateConfig, chosen: Methods) -> TokenizedDocuments | None:
     """Return the evaluation documents, without those that factors were searched on; None if none are given."""
     if config.tokenized is None:
         return None
     for name in chosen.untold:
         print(f"note: the factors of {name} don't tell their search documents; make sure these are others")
     min_tokens = max(*config.lengths, config.dataset_min_tokens or 0)
-    data = load_documents(
+    return load_documents(
         config.tokenized, min_tokens, config.samples, EVALUATION_DOCUMENTS, exclude=chosen.seen_documents
     )
-    check_tokenizer(data, tokenizer)
-    return data
 
 
 def _warn(config: EvaluateConfig, geometry: RopeGeometry, methods: dict[str, Method | RescaleFactors]) -> None:

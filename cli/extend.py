@@ -12,7 +12,8 @@ from ..evaluation.scoring.model import read_config
 from ..hyperparams import extend_recipe
 from ..rope import FactorSets, RescaleFactors, compose, load_factor_sets, load_factors, write_atomically
 from . import evaluate, export, finetune, report, search
-from .configs import EvaluateConfig, ExportConfig, ReportConfig, SearchConfig
+from .comparison_configs import EvaluateConfig
+from .configs import ExportConfig, ReportConfig, SearchConfig
 from .extend_budget import check_budgets
 from .extend_plan import print_plan
 from .extend_recipe import Extension, StagePlan, load_extension

@@ -7,7 +7,8 @@ from typing import Any, get_origin, get_type_hints
 
 from ..rope.names import unknown_name
 from ..rope.parsing import check_types, read_yaml
-from .configs import EvaluateConfig, ExportConfig, SearchConfig
+from .comparison_configs import EvaluateConfig
+from .configs import ExportConfig, SearchConfig
 from .training_configs import ExtendConfig, FinetuneConfig
 
 KINDS: dict[str, type] = {

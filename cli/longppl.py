@@ -15,7 +15,7 @@ from ..evaluation.scoring.model import load_model, read_config
 from ..evaluation.tasks.longppl import Evaluator, LongPPL, load_key_tokens
 from ..rope import Method, RescaleFactors, RopeGeometry, load_factors, rope_geometry
 from ..rope.methods import NoScaling
-from .configs import EvaluateConfig
+from .comparison_configs import EvaluateConfig
 
 
 def build_longppl(

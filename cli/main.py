@@ -17,13 +17,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from ..rope.files import CannotSave, cannot_save
-from . import configs, training_configs
+from . import comparison_configs, configs, training_configs
 
 COMMANDS: dict[str, tuple[type, str]] = {
     "tokenize": (configs.TokenizeConfig, "tokenize long documents"),
     "search": (configs.SearchConfig, "search rescale factors for a model"),
-    "evaluate": (configs.EvaluateConfig, "compare methods and factors"),
-    "sweep": (configs.SweepConfig, "try the baselines' own parameters"),
+    "evaluate": (comparison_configs.EvaluateConfig, "compare methods and factors"),
+    "sweep": (comparison_configs.SweepConfig, "try the baselines' own parameters"),
     "finetune": (training_configs.FinetuneConfig, "train a model with factors in it on long documents"),
     "extend": (training_configs.ExtendConfig, "search, fine-tune, search, readjust, evaluate and export"),
     "report": (configs.ReportConfig, "write the report of runs: report.html, report.md, figures, CSV"),

@@ -1,4 +1,4 @@
-"""The search of one model's factors, for the command and `optimize`: joins space, seeds, objective and run folder."""
+"""The search of one model's factors, for the command and `optimize`: joins space, seeds, executor and run folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -7,12 +7,12 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation.comparison.results import git_commit, model_fingerprint, versions
 from ..evaluation.data.tokenized import TokenizedDocuments
 from ..evolution import (
     Genome,
     HistoryRow,
     Objective,
+    ParetoSettings,
     ParetoStrategy,
     RunFolder,
     SearchResult,
@@ -23,6 +23,7 @@ from ..evolution import (
     build_strategy,
     run_search,
 )
+from ..execution import Executor, InlineExecutor, only
 from ..rope import Installation, RescaleFactors, RopeGeometry, install
 from .budget import with_budget
 from .configs import SearchConfig
@@ -30,6 +31,7 @@ from .front import save_front
 from .objectives import build_objective
 from .progress import SearchReport, describe_result, render_origins
 from .readjust import extension_of, save_readjusted
+from .search_worker import ExecutedObjective, SearchWorker
 from .seeds import number_or_name, seed_options
 
 RECORDED_ONLY = ("commit", "versions")
@@ -47,6 +49,10 @@ NOT_DECISIVE = (
     "sustained_tflops",
     "price_per_hour",
     "evaluation_tokenized",
+    "executor",
+    "workers",
+    "devices_per_worker",
+    "ray_address",
 )
 """Options that do not decide the result, so a run may be resumed with others."""
 
@@ -58,16 +64,16 @@ def search_on_documents(
     tokenizer: PreTrainedTokenizerBase,
     data: TokenizedDocuments,
 ) -> RescaleFactors:
-    """Search on tokenized documents for the objective of the options; see `search_model`."""
+    """Search with a model that is here on tokenized documents; see `search_model`."""
 
     def objective(installation: Installation) -> Objective:
         return build_objective(config, settings, model, tokenizer, installation, data)
 
-    provenance = _data_provenance(settings, config, data)
-    return search_model(config, settings, model, objective, len(data.documents), provenance)
+    provenance = data_provenance(settings, config, data)
+    return search_here(config, settings, model, objective, len(data.documents), provenance)
 
 
-def search_model(
+def search_here(
     config: SearchConfig,
     settings: Settings,
     model: PreTrainedModel,
@@ -75,13 +81,29 @@ def search_model(
     num_documents: int,
     data: Mapping[str, Any],
 ) -> RescaleFactors:
-    """Search and write factors.json and factors.csv into the run folder.
+    """Search with a model that is here, which has its own RoPE again afterwards; see `search_model`.
 
     Args:
         config: options.
         settings: hyper-parameters.
-        model: a model, which has its own RoPE again afterwards.
+        model: a model.
         objective_of: makes the objective from what `install(model)` gives.
+        num_documents: search documents.
+        data: what is known of them, for the provenance.
+    """
+    with install(model, config.original_length) as installation:
+        worker = SearchWorker(config, model, installation, objective_of(installation))
+        return search_model(settings, InlineExecutor(lambda _: worker), num_documents, data)
+
+
+def search_model(
+    settings: Settings, executor: Executor[SearchWorker], num_documents: int, data: Mapping[str, Any]
+) -> RescaleFactors:
+    """Search and write factors.json and factors.csv into the run folder.
+
+    Args:
+        settings: hyper-parameters.
+        executor: whose workers hold the model.
         num_documents: search documents.
         data: what is known of them, for the provenance.
 
@@ -89,25 +111,27 @@ def search_model(
         ValueError: options don't fit together, the model or the run folder.
         RuntimeError: nothing could be scored.
     """
-    with install(model, config.original_length) as installation:
-        geometry, objective = installation.geometry, objective_of(installation)
-        price = max(objective.price(window, False) for window in range(num_documents * settings.windows_per_document))
-        settings, budget = with_budget(settings, config, price)
-        space = search_space(settings, config, geometry)
-        provenance = _provenance(config, settings, data, model)
-        policy = attention_policy(number_or_name(config.attention_factor), geometry, space)
+    num_windows = num_documents * settings.windows_per_document
+    both = 2 * num_windows if isinstance(settings, ParetoSettings) else num_windows
+    facts = only(executor, SearchWorker.facts, both)
+    config, geometry = facts.config, facts.geometry
+    objective = ExecutedObjective(executor, facts.prices, config.batch_size)
+    settings, budget = with_budget(settings, config, max(facts.prices[False][:num_windows]))
+    space = search_space(settings, config, geometry)
+    provenance = _provenance(config, settings, data, facts.provenance)
+    policy = attention_policy(number_or_name(config.attention_factor), geometry, space)
 
-        def build(genome: Genome) -> RescaleFactors:
-            return space.factors(genome, geometry, config.target_length, policy, provenance)
+    def build(genome: Genome) -> RescaleFactors:
+        return space.factors(genome, geometry, config.target_length, policy, provenance)
 
-        seeds = build_seeds(seed_options(config, geometry), geometry, space)
-        strategy = build_strategy(settings, space, seeds, num_documents, config.seed)
-        with RunFolder(config.output_dir, _decisive(provenance), resume=config.resume) as folder:
-            for note in folder.notes:
-                print(f"note: {note}")
-            with SearchReport(folder, config.trackers) as report:
-                result = run_search(strategy, objective, folder, build, report.show, budget)
-            rows = folder.rows
+    seeds = build_seeds(seed_options(config, geometry), geometry, space)
+    strategy = build_strategy(settings, space, seeds, num_documents, config.seed)
+    with RunFolder(config.output_dir, _decisive(provenance), resume=config.resume) as folder:
+        for note in folder.notes:
+            print(f"note: {note}")
+        with SearchReport(folder, config.trackers) as report:
+            result = run_search(strategy, objective, folder, build, report.show, budget)
+        rows = folder.rows
     factors = build(result.best.genome)
     if result.gain is not None:
         factors = replace(factors, provenance={**factors.provenance, "gain": asdict(result.gain)})
@@ -148,7 +172,7 @@ def _too_short(config: SearchConfig, geometry: RopeGeometry) -> str:
     )
 
 
-def _data_provenance(settings: Settings, config: SearchConfig, data: TokenizedDocuments) -> dict[str, Any]:
+def data_provenance(settings: Settings, config: SearchConfig, data: TokenizedDocuments) -> dict[str, Any]:
     """Return what the provenance tells of search documents."""
     scored = config.target_length if settings.windows_per_document == 1 else None
     return {
@@ -158,19 +182,17 @@ def _data_provenance(settings: Settings, config: SearchConfig, data: TokenizedDo
     }
 
 
-def _provenance(config: SearchConfig, settings: Settings, data: Mapping[str, Any], model: Any) -> dict[str, Any]:
+def _provenance(
+    config: SearchConfig, settings: Settings, data: Mapping[str, Any], model: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what decides the result, and nothing that changes between two equal runs (such as the time)."""
     options = {name: value for name, value in asdict(config).items() if name not in NOT_DECISIVE}
     return {
         "search": {**options, "init_factors": list(config.init_factors)},
         "hyper_params": {"strategy": settings.strategy, **asdict(settings)},
-        "model": {"id": config.model, **model_fingerprint(model, config.model)},
+        "model": model["model"],
         "data": dict(data),
-        "device": model.device.type,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": model.config._attn_implementation,
-        "versions": versions(),
-        "commit": git_commit(),
+        **model,
     }
 
 

@@ -16,7 +16,7 @@ from ..evolution import ParetoSettings, Settings, load_settings
 from ..hyperparams import preset
 from ..rope import Installation, RescaleFactors
 from .configs import SearchConfig
-from .model_search import search_model, search_on_documents
+from .model_search import search_here, search_on_documents
 from .objectives import OwnLoss, OwnObjective, check_options
 
 OPTIONS = (
@@ -117,7 +117,7 @@ def _with_own_loss(
         return OwnObjective(own, model, installation, documents, config.target_length)
 
     settings, source = settings.without_windows(gradients=False), {"dataset": "own", "documents": len(documents)}
-    return search_model(config, settings, model, objective, len(documents), {"source": source})
+    return search_here(config, settings, model, objective, len(documents), {"source": source})
 
 
 def _tokenized(config: SearchConfig, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> TokenizedDocuments:

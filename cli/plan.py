@@ -6,7 +6,8 @@ from ..evaluation.scoring.cost import forward_flops, weight_bytes
 from ..evaluation.scoring.model import pick_device
 from ..evolution import Settings, load_settings
 from ..hyperparams import preset
-from .configs import DoctorConfig, EvaluateConfig, SearchConfig
+from .comparison_configs import EvaluateConfig
+from .configs import DoctorConfig, SearchConfig
 from .documents import EVALUATION_DOCUMENTS
 from .estimate import print_estimate
 from .model_search import search_space

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,8 +25,10 @@ from ..evaluation.scoring.model import pick_attention, pick_device, pick_dtype, 
 from ..evaluation.scoring.resources import available_memory
 from ..evolution import HybridSettings, Settings
 from ..rope.describe import RopeDescription, describe_rope, skeleton
-from .configs import DoctorConfig, EvaluateConfig, SearchConfig, SweepConfig
+from .comparison_configs import EvaluateConfig, SweepConfig
+from .configs import DoctorConfig, SearchConfig
 from .documents import EVALUATION_DOCUMENTS, LEAST_DOCUMENTS
+from .executors import executor_kind
 from .tasks import READ_DOCUMENTS, task_names
 
 GIB = 2**30
@@ -69,6 +71,7 @@ def preflight(
         ValueError: the model can't be had, its window hides the extension, or memory or disk do not suffice.
     """
     subject = read_subject(config, pick_device(config.device))
+    subject = replace(subject, memory=memory_per_worker(config, subject))
     if isinstance(config, EvaluateConfig):
         if (reason := hidden_by_window(subject.rope, length)) is not None:
             print(f"note: {reason}")
@@ -88,6 +91,18 @@ def preflight(
         check_main_memory(prompt_on_cpu(subject, length), subject.main_memory, length)
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:
         print(f"note: {verdict}")
+
+
+def memory_per_worker(config: SearchConfig | EvaluateConfig | SweepConfig, subject: Subject) -> int | None:
+    """Return the memory that one of the workers has, in bytes; None if unknown, as on the machines of a Ray cluster."""
+    kind, workers = executor_kind(config), config.workers or 1
+    if subject.memory is None or kind == "inline":
+        return subject.memory
+    if kind == "ray" and config.ray_address is not None:
+        return None
+    if subject.device == "cpu":
+        return subject.memory // workers
+    return subject.memory * config.devices_per_worker  # of alike devices
 
 
 def wants_gradients(settings: Settings | None) -> bool:

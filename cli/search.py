@@ -1,15 +1,15 @@
 """`longrope search`: reads settings, documents and model, checks what may go wrong, and searches."""
 
-from ..evaluation.data.tokenized import check_tokenizer
-from ..evaluation.scoring.model import load_model, pick_device
+from ..evaluation.scoring.model import pick_device
 from ..evolution import load_settings
 from ..hyperparams import preset
 from .configs import SearchConfig
 from .documents import load_documents
 from .estimate import print_estimate
-from .model_search import search_on_documents, search_space
+from .executors import open_executor
+from .model_search import data_provenance, search_model, search_space
 from .preflight import preflight
-from .readjust import prepare_readjustment
+from .search_worker import SearchFactory
 
 
 def run(config: SearchConfig) -> None:
@@ -23,6 +23,5 @@ def run(config: SearchConfig) -> None:
         print_estimate(config, settings, search_space)
     min_tokens = max(config.target_length, config.dataset_min_tokens or 0)
     data = load_documents(config.tokenized, min_tokens, config.samples, settings.num_documents, config.seed)
-    model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
-    check_tokenizer(data, tokenizer)
-    search_on_documents(prepare_readjustment(config, model), settings, model, tokenizer, data)
+    with open_executor(config, SearchFactory(config, settings, data)) as executor:
+        search_model(settings, executor, len(data.documents), data_provenance(settings, config, data))

@@ -4,24 +4,27 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..evaluation.comparison.cells import collect, method_key, read_cells
-from ..evaluation.comparison.compare import compare
+from ..evaluation.comparison.compare import run_cells
 from ..evaluation.comparison.results import provenance, write_results
+from ..evaluation.comparison.runner import CellRunner
 from ..evaluation.comparison.sweep import Point, parameters_of, rank_points, read_sweep
 from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
 from ..evaluation.scoring.model import load_model, read_config
 from ..evaluation.tasks.perplexity import Perplexity
+from ..execution import Resources, only
 from ..hyperparams import sweep_file
-from ..rope import build_method, write_atomically
+from ..rope import Method, build_method, write_atomically
 from ..rope.describe import describe_rope
-from .configs import SweepConfig
+from .comparison_configs import SweepConfig
 from .documents import load_documents
+from .executors import device_of, open_executor, use
 from .preflight import preflight
 
 FORMAT = "longrope-sweep"
@@ -43,14 +46,13 @@ def run(config: SweepConfig) -> None:
         print("\n".join(methods) + f"\n{len(methods)} points")
         return
     preflight(config, max(lengths))
-    model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     min_tokens = max(*lengths, config.dataset_min_tokens or 0)
     data = load_documents(config.tokenized, min_tokens, config.samples, SAMPLES, config.seed)
-    check_tokenizer(data, tokenizer)
-    task, folder = Perplexity(data, config.batch_size, config.seed), Path(config.output_dir)
-    protocols = {task.name: task.protocol()}
-    origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed)
-    compared = compare(model, methods, lengths, [task], folder, origin, config.original_length)
+    folder = Path(config.output_dir)
+    with open_executor(config, SweepFactory(config, methods, lengths, data)) as executor:
+        outline = only(executor, CellRunner.outline)
+        compared = run_cells(executor, outline, folder)
+    origin, protocols = outline.provenance, outline.provenance["protocols"]
     keys = {name: method_key(method) for name, method in methods.items()}
     results = collect(read_cells(folder), origin, protocols, keys).results
     write_results(folder / "results.json", results.rows, results.provenance, results.failures, results.costs)
@@ -65,6 +67,26 @@ def run(config: SweepConfig) -> None:
     print(f"longrope evaluate --methods none @{folder / 'best.yaml'} ...")
     if compared.failures:
         raise RuntimeError(f"{len(compared.failures)} cells or documents failed; {folder / 'sweep.json'} lists them")
+
+
+@dataclass(frozen=True)
+class SweepFactory:
+    """Loads the model, where points are measured."""
+
+    config: SweepConfig
+    methods: Mapping[str, Method]
+    lengths: Sequence[int]
+    data: TokenizedDocuments
+
+    def __call__(self, resources: Resources) -> CellRunner:
+        use(resources)
+        config = self.config
+        model, tokenizer = load_model(config.model, config.dtype, device_of(config), config.attn_implementation)
+        check_tokenizer(self.data, tokenizer)
+        task = Perplexity(self.data, config.batch_size, config.seed)
+        protocols = {task.name: task.protocol()}
+        origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed)
+        return CellRunner(model, self.methods, self.lengths, [task], origin, config.original_length)
 
 
 def _check(config: SweepConfig) -> list[int]:

@@ -28,7 +28,7 @@ from ..evaluation.tasks.ruler.tasks import RULER, build_ruler, reads_essays
 from ..evaluation.tasks.sliding import SlidingPerplexity
 from ..evaluation.tasks.tail import TailPerplexity
 from ..rope.names import unknown_name
-from .configs import EvaluateConfig
+from .comparison_configs import EvaluateConfig
 from .longppl import build_longppl
 
 LM_EVAL = "lm_eval:"

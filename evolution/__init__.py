@@ -8,7 +8,16 @@ from .budget import Budget, Price, cost_of
 from .curve import CurvePoint, search_curve
 from .history import HistoryRow, last_rows, read_history
 from .journal import RunFolder
-from .objective import DifferentiableObjective, DocumentScore, GradientScore, Objective
+from .objective import (
+    DifferentiableObjective,
+    DocumentScore,
+    GradientScore,
+    Objective,
+    Unit,
+    UnitObjective,
+    UnitScores,
+    score_unit,
+)
 from .racing import Gain
 from .record import SearchRecord
 from .search import SearchProgress, SearchResult, run_search
@@ -71,6 +80,9 @@ __all__ = [
     "Solution",
     "Space",
     "Strategy",
+    "Unit",
+    "UnitObjective",
+    "UnitScores",
     "attention_policy",
     "build_seeds",
     "build_strategy",
@@ -79,5 +91,6 @@ __all__ = [
     "last_rows",
     "read_history",
     "run_search",
+    "score_unit",
     "search_curve",
 ]

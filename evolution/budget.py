@@ -22,7 +22,7 @@ class Budget:
     max_scored_tokens: int | None = None
     """Tokens through a forward pass, in the whole run."""
     max_hours: float | None = None
-    """Hours spent in the objective, in the whole run, resumed parts together."""
+    """Hours spent in the objective, in the whole run, those of resumed parts and of all workers together."""
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():

@@ -1,7 +1,7 @@
 """The scores of a search, one per line of `history.jsonl`.
 
-A call of the objective that a killed run left unfinished is dropped with all its rows: a model may round differently in
-a smaller batch, and a resumed run has to give the same numbers as one that was never stopped.
+A unit (candidates scored at once on one document) that a killed run left unfinished is dropped with all its rows: a
+model may round differently in a smaller batch, and a resumed run has to give the same numbers as one never stopped.
 """
 
 from collections.abc import Sequence
@@ -39,9 +39,9 @@ class HistoryRow:
     error: str | None
     """Why the score failed, None if it did not."""
     seconds: float
-    """Wall time of the call, divided by its candidates."""
+    """Wall time of the unit where it was scored, divided by its candidates."""
     rows_left: int
-    """Rows of the same call that follow; 0 ends a call."""
+    """Rows of the same unit that follow; 0 ends it."""
     attention: int | None = None
     """Attention factor in grid steps; None where a policy fixes it."""
     critical_dimension: int | None = None
@@ -72,7 +72,7 @@ class History(NamedTuple):
     rows: list[HistoryRow]
     """Every whole line up to the end, in order."""
     end: int
-    """Length in bytes of the file up to the end of the last finished call."""
+    """Length in bytes of the file up to the end of the last finished unit."""
     num_damaged: int
     """Lines before it that can't be read or have another checksum; their scores are lost."""
     num_unchecked: int
@@ -80,7 +80,7 @@ class History(NamedTuple):
 
 
 def read_history(path: Path) -> History:
-    """Read the scores of a search up to the last call of the objective that was finished."""
+    """Read the scores of a search up to the last unit that was finished."""
     rows: list[HistoryRow] = []
     num_rows = num_lines = end = position = unchecked = num_unchecked = 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else [], start=1):

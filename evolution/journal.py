@@ -1,7 +1,7 @@
 """One run folder: `config.yaml`, two append-only files, `history.jsonl` and `proposals.jsonl`, and a lock.
 
 What a generation asks for is on disk, with the state of the strategy, before the first of its scores is asked for, and
-every score before the next one: a killed run loses at most the call it was in. A run goes on from the state as it is
+every unit of scores as it ends: a killed run loses at most the units in flight. A run goes on from the state as it is
 stored, so it may go on on a machine that rounds differently.
 """
 
@@ -86,7 +86,7 @@ class RunFolder(SearchRecord):
         self._lock.close()
 
     def append(self, rows: Sequence[HistoryRow]) -> None:
-        """Add the rows of one call to the history and wait until the disk has them.
+        """Add the rows of one unit to the history and wait until the disk has them.
 
         Raises:
             OSError: the disk is full or fails; the history is as it was.

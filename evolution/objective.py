@@ -1,8 +1,10 @@
 """What is minimised: the protocols an objective follows, and its scores as rows of the history."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..rope.factors import RescaleFactors
 from .history import HistoryRow
@@ -75,6 +77,61 @@ class DifferentiableObjective(Objective, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What is scored at once: candidates on one document."""
+
+    candidates: tuple[RescaleFactors, ...]
+    document: int
+    gradient: bool
+    """Whether derivatives are wanted, too."""
+
+
+class UnitScores(NamedTuple):
+    """The scores of a unit, and what they took."""
+
+    scores: Sequence[DocumentScore]
+    """One per candidate; `GradientScore` where derivatives are wanted."""
+    seconds: float
+    """Wall time of whoever scored it."""
+
+
+@runtime_checkable
+class UnitObjective(Objective, Protocol):
+    """An objective that takes all units of a generation together and gives them back as they end.
+
+    It may score them where and in which order it likes: what a unit holds does not depend on that.
+    """
+
+    @property
+    def unit_size(self) -> int:
+        """Candidates of a unit at most; with derivatives each is a unit."""
+        ...
+
+    def score_units(self, units: Sequence[Unit]) -> Iterator[tuple[int, UnitScores]]:
+        """Yield the place of each unit and its scores, in any order."""
+        ...
+
+
+def score_unit(objective: Objective, unit: Unit) -> UnitScores:
+    """Ask an objective for the scores of a unit; for derivatives candidate by candidate.
+
+    Raises:
+        ValueError: derivatives are wanted, and the objective has none.
+    """
+    started = time.perf_counter()
+    if not unit.gradient:
+        scores: Sequence[DocumentScore] = objective.score(unit.candidates, unit.document)
+    elif isinstance(objective, DifferentiableObjective):
+        scores = [objective.gradient(candidate, unit.document) for candidate in unit.candidates]
+    else:
+        raise ValueError(
+            f"objective must have gradients for this strategy, got {type(objective).__name__}; search with "
+            "another strategy or objective"
+        )
+    return UnitScores(scores, time.perf_counter() - started)
+
+
 def rows_of_call(
     scores: Sequence[DocumentScore],
     genomes: Mapping[Genome, str],
@@ -83,7 +140,7 @@ def rows_of_call(
     gradient: bool,
     seconds: float,
 ) -> list[HistoryRow]:
-    """Return the rows of one call: the scores of genomes (with their origins) on one document, in their order.
+    """Return the rows of one unit: the scores of genomes (with their origins) on one document, in their order.
 
     Args:
         scores: one per genome; `GradientScore` where derivatives were asked for.
@@ -91,7 +148,7 @@ def rows_of_call(
         generation: number of the generation.
         document: index of the search document.
         gradient: whether derivatives were asked for.
-        seconds: wall time of the call.
+        seconds: wall time of the unit.
 
     Raises:
         RuntimeError: the numbers of scores and genomes differ.

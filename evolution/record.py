@@ -69,7 +69,7 @@ class SearchRecord:
         return Evaluation(request, nats, tokens, gradients=gradients)
 
     def append(self, rows: Sequence[HistoryRow]) -> None:
-        """Add the rows of one call."""
+        """Add the rows of one unit."""
         self._take(rows)
 
     def _take(self, rows: Sequence[HistoryRow]) -> None:

@@ -1,14 +1,14 @@
 """The loop over an objective: ask, record what is asked, score, record the scores, tell."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..rope.factors import RescaleFactors
 from .budget import Budget
 from .history import HistoryRow
 from .loop import Loop
-from .objective import DifferentiableObjective, DocumentScore, Objective, rows_of_call
+from .objective import Objective, Unit, UnitObjective, UnitScores, rows_of_call, score_unit
 from .racing import Gain
 from .record import SearchRecord
 from .space import Genome
@@ -57,15 +57,16 @@ def run_search(
 ) -> SearchResult:
     """Run a strategy to its end and return the best candidate; continue where the record stands.
 
-    Every score is asked of the objective once: candidates of a generation on the same document in one call. A run that
-    has ended goes on if the budget has grown and pays for more, and else gives its result again.
+    Every score is asked of the objective once: candidates of a generation on the same document in one call, or of a
+    `UnitObjective` all units of a generation at once. A run that has ended goes on if the budget has grown and pays for
+    more, and else gives its result again.
 
     Args:
         strategy: fresh, as it was built for the run in the record.
         objective: scores candidates.
         record: keeps proposals and scores: a `RunFolder`, or memory.
         build: makes rescale factors of a genome: `space.decode`, lengths, attention factor.
-        on_progress: called after every call of the objective and after every generation.
+        on_progress: called after every unit and after every generation.
         budget: where to stop; None: at the strategy's own end.
 
     Raises:
@@ -82,7 +83,7 @@ def run_search(
 
 @dataclass(frozen=True)
 class _Run:
-    """What the calls of the objective share."""
+    """What the units of a search share."""
 
     strategy: Strategy
     objective: Objective
@@ -91,27 +92,33 @@ class _Run:
     on_progress: Callable[[SearchProgress], None] | None
 
     def score(self, requests: Sequence[Request], generation: int) -> None:
-        """Score what is missing of a generation."""
-        for (document, gradient), genomes in self.record.missing(requests).items():
-            started = time.perf_counter()
-            scores = self._call(genomes, document, gradient)
-            seconds = time.perf_counter() - started
+        """Score what is missing of a generation; each unit is recorded as it ends."""
+        parts = self._parts(requests)
+        units = [Unit(tuple(map(self.build, part.genomes)), part.document, part.gradient) for part in parts]
+        for number, (scores, seconds) in self._score_units(units):
+            document, gradient, genomes = parts[number]
             rows = rows_of_call(scores, genomes, generation, document, gradient, seconds)
             _check_price(self.objective, rows)
             self.record.append(rows)
             self.report(generation, requests)
 
-    def _call(self, genomes: Mapping[Genome, str], document: int, gradient: bool) -> Sequence[DocumentScore]:
-        """Ask the objective for scores on one document, or for derivatives, which it gives one by one."""
-        candidates = [self.build(genome) for genome in genomes]
-        if not gradient:
-            return self.objective.score(candidates, document)
-        if not isinstance(self.objective, DifferentiableObjective):
-            raise ValueError(
-                f"objective must have gradients for this strategy, got {type(self.objective).__name__}; search with "
-                "another strategy or objective"
-            )
-        return [self.objective.gradient(candidate, document) for candidate in candidates]
+    def _score_units(self, units: Sequence[Unit]) -> Iterator[tuple[int, UnitScores]]:
+        if isinstance(self.objective, UnitObjective):
+            return self.objective.score_units(units)
+        return ((number, score_unit(self.objective, unit)) for number, unit in enumerate(units))
+
+    def _parts(self, requests: Sequence[Request]) -> list["_Part"]:
+        """Divide what is missing into units.
+
+        What a unit holds follows from the requests alone, and a unit is recorded as a whole or not at all: a run that
+        goes on, however its units ended, divides what is left into the same ones.
+        """
+        parts: list[_Part] = []
+        for (document, gradient), genomes in self.record.missing(requests).items():
+            size = 1 if gradient else getattr(self.objective, "unit_size", len(genomes))
+            items = list(genomes.items())
+            parts += [_Part(document, gradient, dict(items[n : n + size])) for n in range(0, len(items), size)]
+        return parts
 
     def report(self, generation: int, requests: Sequence[Request]) -> None:
         """Tell whoever listens where the search stands."""
@@ -122,6 +129,15 @@ class _Run:
         num_generations, num_scored = self.strategy.num_generations, num_requested - num_missing
         cost = self.record.candidates, self.record.scored_tokens
         self.on_progress(SearchProgress(generation, num_generations, num_scored, num_requested, *cost))
+
+
+class _Part(NamedTuple):
+    """A unit as the record knows it."""
+
+    document: int
+    gradient: bool
+    genomes: dict[Genome, str]
+    """With their origins."""
 
 
 def _check_price(objective: Objective, rows: Sequence[HistoryRow]) -> None:

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "rope": set(),
-    "evaluation": {"rope"},
+    "execution": set(),
+    "evaluation": {"rope", "execution"},
     "evolution": {"rope"},
     "training": {"rope", "evaluation"},
-    "cli": {"rope", "evolution", "evaluation", "training"},
+    "cli": {"rope", "execution", "evolution", "evaluation", "training"},
 }
 GROUPS = {
     "data": set(),
@@ -55,8 +56,8 @@ def test_a_folder_of_evaluation_imports_only_those_below_it(path: Path) -> None:
     assert names - {group} <= (GROUPS[group] if file else set())
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if "evolution" in p.parts], ids=lambda p: p.name)
-def test_the_search_engine_needs_no_torch(path: Path) -> None:
+@pytest.mark.parametrize("path", [p for p in FILES if {"evolution", "execution"} & {*p.parts}], ids=lambda p: p.name)
+def test_the_search_engine_and_the_executors_need_no_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in imported(path)} & {"torch", "transformers"}
 
 
@@ -73,5 +74,5 @@ def test_the_factors_load_without_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, longrope.evolution, longrope.rope; sys.exit('torch' in sys.modules)"
+    code = "import sys, longrope.evolution, longrope.execution, longrope.rope; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -45,7 +44,11 @@ class ComparisonBar:
     """A bar over tokens; the time left follows the `Pace` of the cells, since a token is dearer at longer lengths."""
 
     def __init__(
-        self, todo: Sequence[Work], tokens: Callable[[Work], int], before: Iterable[tuple[Work, float]] = ()
+        self,
+        todo: Sequence[Work],
+        tokens: Mapping[Work, int],
+        before: Iterable[tuple[Work, float]] = (),
+        at_once: int = 1,
     ) -> None:
         """Start the bar.
 
@@ -53,16 +56,16 @@ class ComparisonBar:
             todo: the cells to run, in their order.
             tokens: tokens that a cell has to process.
             before: cells that ended in earlier calls, and their seconds.
+            at_once: cells that run at the same time.
         """
-        self.pace, self.waiting, self.tokens = Pace(), list(todo), cache(tokens)
-        total = sum(map(self.tokens, todo))
+        self.pace, self.waiting, self.tokens, self.at_once = Pace(), list(todo), tokens, at_once
+        total = sum(tokens[work] for work in todo)
         for work, seconds in before:
             if work in self.waiting:
-                self.pace.learn(work, self.tokens(work), seconds)
+                self.pace.learn(work, self.tokens[work], seconds)
         self.bar = tqdm(total=total, unit_scale=True, bar_format=BAR, dynamic_ncols=True, disable=None)
         self.started, self.ended = time.monotonic(), 0
         self.expected: list[float | None] = []
-        self.method = ""
 
     def __enter__(self) -> "ComparisonBar":
         return self
@@ -71,12 +74,12 @@ class ComparisonBar:
         self.bar.close()
 
     def start(self, method: str, work: Work) -> None:
-        """Show which cell runs."""
+        """Show which cell was begun last."""
         self.waiting.remove(work)
         self.waiting.insert(0, work)
-        self.method, self.started = method, time.monotonic()
-        self.expected = [self.pace.seconds(work, self.tokens(work)) for work in self.waiting]
-        self.bar.set_description(f"{method} {self.waiting[0].task}", refresh=False)
+        self.started = time.monotonic()
+        self._expect()
+        self.bar.set_description(f"{method} {work.task}", refresh=False)
         self.advance(0)
 
     def advance(self, tokens: int) -> None:
@@ -86,41 +89,42 @@ class ComparisonBar:
             self.bar.set_postfix_str("" if left is None else f"{tqdm.format_interval(left)} left", refresh=False)
             self.bar.update(tokens)
 
-    def end(self, finished: bool) -> None:
+    def end(self, method: str, work: Work, seconds: float, finished: bool) -> None:
         """Count a cell that ended as whole; one that failed says nothing about the others' time."""
-        work, seconds = self.waiting.pop(0), time.monotonic() - self.started
+        self.waiting.remove(work)
         if finished:
-            self.pace.learn(work, self.tokens(work), seconds)
+            self.pace.learn(work, self.tokens[work], seconds)
         self._count(work)
         if self.bar.disable:
-            self._log(work, seconds, finished)
+            self._log(method, work, seconds, finished)
 
     def skip(self, work: Work, seconds: float | None) -> None:
         """Count a cell that another process ended, in so many seconds if it finished."""
         self.waiting.remove(work)
         if seconds is not None:
-            self.pace.learn(work, self.tokens(work), seconds)
+            self.pace.learn(work, self.tokens[work], seconds)
         self._count(work)
 
     def _count(self, work: Work) -> None:
-        self.ended += self.tokens(work)
+        self.ended += self.tokens[work]
         self.bar.update(self.ended - self.bar.n)
 
-    def _log(self, work: Work, seconds: float, finished: bool) -> None:
+    def _expect(self) -> None:
+        self.expected = [self.pace.seconds(one, self.tokens[one]) for one in self.waiting]
+
+    def _log(self, method: str, work: Work, seconds: float, finished: bool) -> None:
         """Write a line per cell where there is no terminal: a run of hours must show in a log."""
-        self.expected, self.started = (
-            [self.pace.seconds(one, self.tokens(one)) for one in self.waiting],
-            time.monotonic(),
-        )
+        self._expect()
+        self.started = time.monotonic()
         left = self.left()
         rest = f", {len(self.waiting)} cells" + ("" if left is None else f" and {tqdm.format_interval(left)}") + " left"
         lengths = "/".join(map(str, work.lengths))
         outcome = "" if finished else " failed after"
-        print(f"{self.method} {work.task} {lengths}:{outcome} {seconds:.1f} s{rest}", file=sys.stderr, flush=True)
+        print(f"{method} {work.task} {lengths}:{outcome} {seconds:.1f} s{rest}", file=sys.stderr, flush=True)
 
     def left(self) -> float | None:
         """Return the seconds until the last cell ends, None before anything is known."""
         known = [seconds for seconds in self.expected if seconds is not None]
         if len(known) < len(self.expected) or not known:
             return None
-        return max(0.0, known[0] - (time.monotonic() - self.started)) + sum(known[1:])
+        return (max(0.0, known[0] - (time.monotonic() - self.started)) + sum(known[1:])) / self.at_once

@@ -7,9 +7,11 @@ most others); one without any refuses the lock, which is an error.
 """
 
 import fcntl
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from ...rope.files import cannot_save
 from .cells import CellEntry, read_journal
@@ -17,8 +19,8 @@ from .cells import CellEntry, read_journal
 LOCK = ".cells.lock"
 
 
-def share(folder: Path, keys: Iterable[str], position: int) -> Generator[tuple[str, CellEntry | None], None, None]:
-    """Yield each key once: alone to be run and appended before the next, or with what another process appended for it.
+class SharedCells:
+    """The cells that a process has to run, of which others may run some; use it in a `with` statement.
 
     Args:
         folder: where the journal is.
@@ -28,25 +30,60 @@ def share(folder: Path, keys: Iterable[str], position: int) -> Generator[tuple[s
     Raises:
         OSError: the folder can't be written, or its file system has no locks.
     """
-    waiting = dict.fromkeys(keys)
-    if not waiting:
-        return
-    with _open(folder) as file:
-        while waiting:
-            mine = next((key for key in waiting if _lock(file, key, fcntl.LOCK_EX | fcntl.LOCK_NB)), None)
-            if mine is None:  # all that is left is being run by others, of which one may fail to
-                mine = next(iter(waiting))
-                _lock(file, mine, fcntl.LOCK_EX)
-            journal = read_journal(folder, position)
-            position = journal.end
-            for entry in journal.entries:
-                if entry.key in waiting:
-                    del waiting[entry.key]
-                    yield entry.key, entry
-            if mine in waiting:
-                del waiting[mine]
-                yield mine, None
-            _lock(file, mine, fcntl.LOCK_UN)
+
+    def __init__(self, folder: Path, keys: Iterable[str], position: int) -> None:
+        self._folder, self._waiting, self._position = folder, dict.fromkeys(keys), position
+        self._theirs: deque[CellEntry] = deque()
+        self._file = _open(folder) if self._waiting else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def claim(self, wait: bool) -> tuple[str, CellEntry | None] | None:
+        """Return the next cell: to be run here alone until it is released, or with what another process appended.
+
+        Args:
+            wait: for the cells of others where nothing else is left, of which one may fail to append.
+
+        Returns:
+            None where nothing is left, or without `wait` nothing that no other process is running.
+        """
+        while self._file is not None and (self._waiting or self._theirs):
+            if self._theirs:
+                entry = self._theirs.popleft()
+                return entry.key, entry
+            mine = next((key for key in self._waiting if _lock(self._file, key, fcntl.LOCK_EX | fcntl.LOCK_NB)), None)
+            if mine is None:
+                if not wait:
+                    return None
+                mine = next(iter(self._waiting))
+                _lock(self._file, mine, fcntl.LOCK_EX)
+            self._read()
+            if mine in self._waiting:
+                del self._waiting[mine]
+                return mine, None
+            _lock(self._file, mine, fcntl.LOCK_UN)
+        return None
+
+    def release(self, key: str) -> None:
+        """Let others see that a cell was appended."""
+        assert self._file is not None
+        _lock(self._file, key, fcntl.LOCK_UN)
+
+    def _read(self) -> None:
+        """Take note of what other processes appended."""
+        journal = read_journal(self._folder, self._position)
+        self._position = journal.end
+        for entry in journal.entries:
+            if entry.key in self._waiting:
+                del self._waiting[entry.key]
+                self._theirs.append(entry)
 
 
 def _open(folder: Path) -> IO[bytes]:

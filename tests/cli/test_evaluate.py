@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from longrope.cli.configs import EvaluateConfig
+from longrope.cli.comparison_configs import EvaluateConfig
 from longrope.cli.main import main
 from longrope.cli.tasks import GROUPS, TASKS, missing_data, task_names
 from longrope.evaluation.comparison.results import Results, read_results

@@ -15,24 +15,24 @@ from .processes import run_at_once
 
 METHODS = ["linear", "ntk", "yarn"]
 SLOW = """
-from longrope.evaluation.comparison import compare
-run = compare._run
+from longrope.evaluation.comparison import runner
+run = runner._run
 
 def slowly(*arguments):
     time.sleep(0.1)  # without it, one process may end before the other begins
     return run(*arguments)
 
-compare._run = slowly
+runner._run = slowly
 
 def prepare(number): pass
 """
 DYING = """
-from longrope.evaluation.comparison import compare
-run = compare._run
+from longrope.evaluation.comparison import runner
+run = runner._run
 
 def prepare(number):
     if number == 0:
-        compare._run = lambda *arguments: os.kill(os.getpid(), 9)
+        runner._run = lambda *arguments: os.kill(os.getpid(), 9)
     else:
         time.sleep(1)
 """

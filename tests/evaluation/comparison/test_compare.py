@@ -337,15 +337,15 @@ def test_the_time_left_is_learned_per_task_and_length(monkeypatch):
     monkeypatch.setattr("longrope.evaluation.comparison.progress.time.monotonic", lambda: clock[0])
     short, long = Work("perplexity", (100,)), Work("perplexity", (1000,))
     todo = [short, long, short, long]
-    with ComparisonBar(todo, lambda work: work.lengths[0]) as bar:
+    with ComparisonBar(todo, {short: 100, long: 1000}) as bar:
         bar.start("none", short)
         assert bar.left() is None
         clock[0] = 2.0
-        bar.end(True)
+        bar.end("none", short, 2.0, True)
         bar.start("none", long)
         assert bar.left() == pytest.approx(20 + 2 + 20)  # by the token: nothing known of the long ones
         clock[0] = 102.0
-        bar.end(True)
+        bar.end("none", long, 100.0, True)
         bar.start("yarn", short)
         clock[0] = 103.0
         assert bar.left() == pytest.approx(1 + 100)

@@ -1,0 +1,20 @@
+"""WHERE scores are made: the same tasks in this process, in processes of this machine, or on a Ray cluster.
+
+Nothing here knows what a task is; nothing here needs torch.
+"""
+
+from .base import Executor, Factory, Resources, TaskLost, only
+from .inline import InlineExecutor
+from .on_ray import RayExecutor
+from .processes import process_executor
+
+__all__ = [
+    "Executor",
+    "Factory",
+    "InlineExecutor",
+    "RayExecutor",
+    "Resources",
+    "TaskLost",
+    "only",
+    "process_executor",
+]
