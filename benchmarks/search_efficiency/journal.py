@@ -38,6 +38,12 @@ class Record:
     """Of the result on each held-out document, nats per token."""
     trajectory: list[tuple[int, list[float]]]
     """Tokens spent, and the losses of the best candidate known then."""
+    device: str = ""
+    """What it ran on."""
+    gain: dict[str, float] | None = None
+    """Of a default, as the search itself told it: mean, low, high (nats per token) and confidence."""
+    over: list[float] | None = None
+    """Held-out losses of the baseline that this gain is over."""
 
     @property
     def key(self) -> Key:
