@@ -42,10 +42,10 @@ Seeds = Mapping[str, Genome]
 class Bound(NamedTuple):
     """What a search says of its gain, before any held-out document is seen."""
 
-    gain: Gain
-    """Of the best that it found over the best baseline of its selection."""
-    over: RescaleFactors
-    """That baseline."""
+    gain: Gain | None
+    """Of the best that it found over the best baseline of its selection; None: it found nothing, or can't tell."""
+    over: RescaleFactors | None
+    """That baseline; None if none was a finalist."""
 
 
 class Point(NamedTuple):
@@ -67,7 +67,7 @@ class Outcome:
     trajectory: Sequence[Point] = ()
     """How it got there, without the result itself."""
     bound: Bound | None = None
-    """Of the default, where it found anything to compare with a baseline."""
+    """Of searches."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Search:
         points = [Point(tokens, self.build(genome)) for tokens, genome in self._points(record.rows)]
         spent = sum(row.forwarded for row in record.rows)
         over = best_baseline(record, set(seeds.values()), known)
-        bound = None if result.gain is None or over is None else Bound(result.gain, self.build(over))
+        bound = Bound(result.gain, None if over is None else self.build(over))
         return Outcome(self.build(result.best.genome), spent, len(record.rows), points, bound)
 
     def _listener(self, strategy: Strategy) -> Callable[[SearchProgress], None]:

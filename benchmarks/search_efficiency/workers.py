@@ -48,7 +48,8 @@ class Worker:
         outcome = self.rows[key.row](bench, key.seed)
         seconds = time.perf_counter() - started
         curve = outcome.trajectory if has_curve(key.row) else ()
-        over = () if outcome.bound is None else (outcome.bound.over,)
+        bound = outcome.bound
+        over = () if bound is None or bound.over is None else (bound.over,)
         result, *points = bench.judge([outcome.factors, *(point.factors for point in curve), *over])
         baseline = points.pop() if over else None
         trajectory = [(point.tokens, losses) for point, losses in zip(curve, points, strict=True)]
@@ -65,7 +66,7 @@ class Worker:
             losses=result,
             trajectory=trajectory,
             device=device_name(self.plan.machine.device),
-            gain=None if outcome.bound is None else asdict(outcome.bound.gain),
+            gain=None if bound is None else {} if bound.gain is None else asdict(bound.gain),
             over=baseline,
         )
 
