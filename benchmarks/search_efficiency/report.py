@@ -154,8 +154,8 @@ def _bounds(one: Mapping[str, Any]) -> str | None:
     return (
         f"{one['ratio']}x: {one['bars']['default']}, gain over the best baseline of its own selection, in % of "
         f"perplexity. Of {len(told)} searches {sum(run['bound'] > 0 for run in told)} were sure of a gain, the others "
-        f"returned that baseline. Held-out documents put {missed} below their bound, {certain} of them surely (95 % "
-        f"intervals over documents), and {worse} below the best plain baseline, {surely} of them surely.\n\n"
+        f"returned that baseline. On held-out documents {missed} are below their bound, {certain} of them surely (95 % "
+        f"intervals over documents), and {worse} are worse than the best plain baseline, {surely} of them surely.\n\n"
         + markdown(header, lines)
     )
 
