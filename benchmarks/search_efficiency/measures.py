@@ -197,10 +197,16 @@ def over_seeds(found: Mapping[int, float], paper: Mapping[int, int]) -> dict[str
 
 
 def start_tokens(cell: Cell, compared: int) -> dict[str, Any] | None:
-    """Return what searching n_hat brings at this length, and what it finds; None where there is nothing to compare."""
+    """Return the n_hat that the default finds at its budgets, and what searching it brings; None without the default.
+
+    The gain is that over the default without start tokens at the compared budget, None where that was not run.
+    """
+    found = {
+        row: {seed: run.start_tokens for seed, run in runs.items()} for row, runs in cell.items() if is_budget(row)
+    }
     searched = cell.get(default_row(compared))
     without = cell.get(f"{default_row(compared)}, no start tokens")
-    if searched is None or without is None:
+    if not found:
         return None
-    found = gain(_results(searched), _results(without))
-    return {"found": {seed: run.start_tokens for seed, run in searched.items()}, "gain": found}
+    brought = None if searched is None or without is None else gain(_results(searched), _results(without))
+    return {"found": found, "gain": brought}

@@ -197,9 +197,14 @@ def _start_tokens(results: Sequence[Mapping[str, Any]]) -> str | None:
     there = [one for one in results if one["start_tokens"]]
     if not there:
         return None
-    found = [", ".join(map(str, one["start_tokens"]["found"].values())) for one in there]
-    lines = [["n_hat found, by seed", *found], ["gain", *(_gain(one["start_tokens"]["gain"]) for one in there)]]
-    return markdown(["start tokens searched, not off", *(f"{one['ratio']}x" for one in there)], lines)
+    rows = list(dict.fromkeys(row for one in there for row in one["start_tokens"]["found"]))
+    lines = [[row, *(_chosen(one["start_tokens"]["found"].get(row, {})) for one in there)] for row in rows]
+    lines.append(["gain over no start tokens", *(_gain(one["start_tokens"]["gain"]) for one in there)])
+    return markdown(["n_hat found (searches)", *(f"{one['ratio']}x" for one in there)], lines)
+
+
+def _chosen(found: Mapping[int, int]) -> str:
+    return ", ".join(f"{n_hat} ({count})" for n_hat, count in sorted(Counter(found.values()).items())) or "-"
 
 
 def _left_out(report: Mapping[str, Any]) -> list[str]:
