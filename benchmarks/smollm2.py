@@ -209,7 +209,7 @@ def search_lines(searches: Sequence[Search], target: int, start: str) -> Iterato
     ]
     yield markdown(header, lines)
     yield (
-        "Gain: change of perplexity of the best find against the best baseline, with confidence bounds, on documents "
+        "Gain: change of perplexity of the best find against the best baseline, with its interval, on documents "
         "that were not searched; where they include 0 the result is the baseline, and where no find was tested it is "
         "-. Searches that found the same factors share a row. Seconds are wall time of scoring, beside other "
         "processes; a gradient counts as three scores.\n"
@@ -221,7 +221,7 @@ def search_lines(searches: Sequence[Search], target: int, start: str) -> Iterato
 
 
 def _change(gain: Gain) -> str:
-    return f"{percent(-gain.mean)} ({percent(-gain.high)} to {percent(-gain.low)})"
+    return f"{percent(-gain.mean)} ({100 * gain.confidence:.0f} %: {percent(-gain.high)} to {percent(-gain.low)})"
 
 
 def difference_lines(ranking: Ranking, method: str) -> Iterator[str]:

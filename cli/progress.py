@@ -96,7 +96,8 @@ class SearchReport:
         rows = [row for row in self._folder.rows if row.generation <= progress.generation]
         if rows and rows[-1].generation == progress.generation:  # else all had been scored before
             summary = generation_summaries(rows)[-1]
-            if points := incumbents_curve(rows):
+            last = self._folder.last
+            if points := incumbents_curve(rows, last and last.proposal):
                 self._bar.gain = points[-1].gain
             tqdm.write(describe(summary), file=sys.stderr)
             if self._tracker:
@@ -163,9 +164,13 @@ def describe_result(result: SearchResult, rows: Sequence[HistoryRow], num_docume
 
 
 def describe_gain(gain: Gain) -> str:
-    """Return a sentence about what the search found over the best baseline."""
-    found = f"{_percent(-gain.mean)} perplexity to the best baseline, {_percent(-gain.high)} to {_percent(-gain.low)}"
-    return f"{found}, which is sure" if gain.low > 0 else f"{found}, which is not sure: the result is that baseline"
+    """Return a sentence about how much lower the perplexity of what was found is than that of the best baseline."""
+    found = f"{-100 * math.expm1(-gain.mean):.2f} % over the best baseline"
+    if not math.isfinite(gain.low):
+        return f"{found}, on too few documents to be sure: the result is that baseline"
+    low, high = (f"{-100 * math.expm1(-one):.2f}" for one in (gain.low, gain.high))
+    sure = "sure" if gain.low > 0 else "not sure: the result is that baseline"
+    return f"{found} ({100 * gain.confidence:.0f} % interval {low} to {high}), which is {sure}"
 
 
 def _percent(gain: float) -> str:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from .history import HistoryRow, last_rows, read_history
-from .racing import choose
-from .settings import HybridSettings
+from .proposals import read_proposals
+from .racing import by_document, choose
 from .space import Genome
-from .strategies.base import PROBE
+from .strategies.base import PROBE, Proposal
 
 Scores = Mapping[int, HistoryRow]
 """Rows of one candidate by document."""
@@ -89,14 +90,20 @@ def search_curve(path: str | Path) -> list[CurvePoint]:
     history = Path(path) / "history.jsonl"
     if not history.is_file():
         raise ValueError(f"search run must be a folder with history.jsonl, got {path}; name the folder of a search")
-    return incumbents_curve(read_history(history).rows)
+    lines = read_proposals(history.with_name("proposals.jsonl")).lines
+    return incumbents_curve(read_history(history).rows, lines[-1].proposal if lines else None)
 
 
-def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
+def incumbents_curve(rows: Sequence[HistoryRow], last: Proposal | None = None) -> list[CurvePoint]:
     """Return the incumbents of a history, each with its loss on one fixed set of windows against the best seed's.
 
     `hybrid`, whose candidates are scored on fresh windows, scores each incumbent on probe windows (origin `probe`).
     Without these the set is what the last generation was scored on, and the incumbent is the best so far.
+
+    Args:
+        rows: of the history.
+        last: generation that was asked for last. Where it is the choice among finalists, its state says by which test
+            the result at the end of the curve was chosen; without, the curve ends at the last incumbent.
     """
     reference = best_seed(rows)
     if reference is None:
@@ -114,26 +121,23 @@ def incumbents_curve(rows: Sequence[HistoryRow]) -> list[CurvePoint]:
         if genome != reference and (probed or loss < best):
             best = loss
             points.append(CurvePoint(tokens, loss - known[reference]))
-    final = known.get(winner, best) if probed and (winner := _selected(rows)) is not None else best
+    final = known.get(winner, best) if (winner := _selected(rows, last)) is not None else best
     return [*points, CurvePoint(spent, final - known[reference])]
 
 
-def _selected(rows: Sequence[HistoryRow]) -> Genome | None:
-    """Return the winner of the default's selection, None before it."""
-    last = last_rows(rows)
-    if not any(kind_of(row.origin) == "seed" for row in last):
+def _selected(rows: Sequence[HistoryRow], last: Proposal | None) -> Genome | None:
+    """Return the winner of the default's selection, None before it and in runs that did not store its terms."""
+    if last is None or not last.final or "selection" not in last.state:
         return None
-    scores, seeds = _by_genome(rows), {row.genome for row in rows if kind_of(row.origin) == "seed"}
-    finalists = {row.genome for row in last}
-    documents = set.intersection(
-        _probed(rows) | {row.document for row in last}, *({*scores[genome]} for genome in finalists)
-    )
-    losses = {
-        genome: [math.inf if (row := scores[genome][one]).nats is None else _loss_of(row) for one in sorted(documents)]
-        for genome in finalists
-    }
-    baselines, found = ({one: losses[one] for one in some} for some in (finalists & seeds, finalists - seeds))
-    return choose(baselines, found, HybridSettings.significance)[0]
+    terms = last.state["selection"]
+    scores, losses = _by_genome(rows), dict[Genome, NDArray[np.float64]]()
+    for one in last.requests:
+        own = [scores.get(one.genome, {}).get(window) for window in one.documents]
+        nats = [math.inf if row is None or row.nats is None else _loss_of(row) for row in own]
+        losses[one.genome] = by_document(nats, one.documents, terms["num_documents"])
+    seeds = {row.genome for row in rows if kind_of(row.origin) == "seed"}
+    baselines, found = ({one: losses[one] for one in some} for some in (losses.keys() & seeds, losses.keys() - seeds))
+    return choose(baselines, found, terms["level"])[0]
 
 
 def _probed(rows: Sequence[HistoryRow]) -> set[int]:

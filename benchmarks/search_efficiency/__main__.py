@@ -2,22 +2,20 @@
 
 import argparse
 import os
-import platform
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from longrope.evaluation.comparison.results import git_commit, model_fingerprint, versions
 from longrope.evaluation.data.tokenized import read_info
-from longrope.evaluation.scoring.model import pick_device, read_config
+from longrope.evaluation.scoring.model import read_config
 
 from . import __doc__ as what
-from .bench import Machine, Source
+from .bench import Machine, Source, device_name
 from .journal import Failure, Key, append, read
 from .report import write_report
 from .rows import Terms, build_rows, is_central, is_seedless
@@ -114,10 +112,8 @@ def header(args: argparse.Namespace, planned: Sequence[Key]) -> dict[str, Any]:
         }
         for source in args.models
     }
-    device = pick_device(args.device)
-    card = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
     options = {name: value for name, value in vars(args).items() if name not in ("models", "journal", "report")}
-    origin = {"versions": versions(), "commit": git_commit(), "device": f"{device} ({card})"}
+    origin = {"versions": versions(), "commit": git_commit(), "device": device_name(args.device)}
     return {**origin, "models": models, "options": options, "planned": list(planned)}
 
 

@@ -1,11 +1,13 @@
 """One model at one target length: what searches run on, and what judges them."""
 
 import json
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple, Self
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from longrope.cli.configs import SearchConfig
@@ -62,6 +64,12 @@ class Machine:
     """Tokens per forward, all candidates together; None: as the device likes."""
     eval_samples: int = 32
     """Documents that results are judged on."""
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called in reports."""
+    found = pick_device(device)
+    return f"{found} ({torch.cuda.get_device_name() if found.startswith('cuda') else platform.machine()})"
 
 
 class Loaded(NamedTuple):

@@ -38,6 +38,13 @@ class Record:
     """Of the result on each held-out document, nats per token."""
     trajectory: list[tuple[int, list[float]]]
     """Tokens spent, and the losses of the best candidate known then."""
+    device: str = ""
+    """What it ran on; where a run does not say so, that of the header before it."""
+    gain: dict[str, float] | None = None
+    """As a default search told it: mean, low, high (nats per token) and confidence; empty: it found nothing to compare
+    with a baseline. None where it was not kept."""
+    over: list[float] | None = None
+    """Held-out losses of the best baseline of its selection."""
 
     @property
     def key(self) -> Key:
@@ -99,7 +106,8 @@ def read(paths: Iterable[Path]) -> Journal:
 
 def _take(line: dict[str, Any], journal: Journal) -> None:
     if "run" in line:
-        record = Record(**line["run"])
+        known = {"device": journal.headers[-1]["device"]} if journal.headers else {}
+        record = Record(**{**known, **line["run"]})
         journal.records[record.key] = record
         journal.failures.pop(record.key, None)
     elif "failed" in line:

@@ -49,6 +49,7 @@ def summary(runs: Mapping[int, Record]) -> dict[str, Any]:
         "seconds": statistics.median(run.seconds for run in runs.values()),
         "start_tokens": {seed: run.start_tokens for seed, run in runs.items()},
         "attention_factor": {seed: run.attention_factor for seed, run in runs.items()},
+        "devices": {seed: run.device for seed, run in runs.items()},
     }
 
 
@@ -105,6 +106,36 @@ def bars(cell: Cell, compared: int) -> dict[str, Any]:
         found["gain_at_equal_tokens"] = gain(own, at_equal_tokens(default, cell[PAPER_ATTENTION]))
         found |= matching(cell)
     return found
+
+
+def bounds(cell: Cell, compared: int) -> list[dict[str, Any]]:
+    """Return what each search of the default said of its gain, and what the held-out documents say; all in nats.
+
+    A search whose lower bound is above 0 claims that bound over the best baseline of its own selection; another returns
+    that baseline, as does one that found nothing to compare: its bound is 0.
+    """
+    plain = best_row(cell, "plain")
+    told: list[dict[str, Any]] = []
+    for seed, run in cell.get(default_row(compared), {}).items():
+        if run.gain is None:
+            continue
+        bound = max(run.gain.get("low", 0.0), 0.0)
+        one: dict[str, Any] = {"seed": seed, "device": run.device, "gain": run.gain, "bound": bound}
+        if run.over is not None:
+            one["heldout_gain"] = found = _heldout(run.losses, run.over)
+            one["missed"] = found["mean"] < bound
+            one["surely_missed"] = found["high"] < bound
+        if plain is not None:
+            one["heldout_gain_over_plain"] = _heldout(run.losses, next(iter(cell[plain].values())).losses)
+        told.append(one)
+    return told
+
+
+def _heldout(own: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """Return the mean gain with an interval over documents, in nats."""
+    differences = np.subtract(other, own)[None]
+    low, high = crossed_interval(differences, SEED)
+    return {"mean": float(differences.mean()), "low": low, "high": high}
 
 
 def at_equal_tokens(default: Mapping[int, Record], paper: Mapping[int, Record]) -> dict[int, list[float]]:
@@ -166,10 +197,16 @@ def over_seeds(found: Mapping[int, float], paper: Mapping[int, int]) -> dict[str
 
 
 def start_tokens(cell: Cell, compared: int) -> dict[str, Any] | None:
-    """Return what searching n_hat brings at this length, and what it finds; None where there is nothing to compare."""
+    """Return the n_hat that the default finds at its budgets, and what searching it brings; None without the default.
+
+    The gain is that over the default without start tokens at the compared budget, None where that was not run.
+    """
+    found = {
+        row: {seed: run.start_tokens for seed, run in runs.items()} for row, runs in cell.items() if is_budget(row)
+    }
     searched = cell.get(default_row(compared))
     without = cell.get(f"{default_row(compared)}, no start tokens")
-    if searched is None or without is None:
+    if not found:
         return None
-    found = gain(_results(searched), _results(without))
-    return {"found": {seed: run.start_tokens for seed, run in searched.items()}, "gain": found}
+    brought = None if searched is None or without is None else gain(_results(searched), _results(without))
+    return {"found": found, "gain": brought}

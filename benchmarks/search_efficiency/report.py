@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from longrope.evaluation.report.table import markdown
 
 from .journal import Journal, Key, Record
-from .measures import Cell, bars, best_row, cells, start_tokens, summary
+from .measures import Cell, bars, best_row, bounds, cells, start_tokens, summary
 from .rows import PAPER, PAPER_ATTENTION, PAPER_FRESH, ZERO, is_budget
 
 BARS = {
@@ -60,6 +60,7 @@ def build_report(journal: Journal, compared: int) -> dict[str, Any]:
                 "documents": len(next(iter(next(iter(cell.values())).values())).losses),
                 "rows": {row: summary(cell[row]) for row in planned if row in cell},
                 "bars": bars(cell, compared),
+                "bounds": bounds(cell, compared),
                 "start_tokens": start_tokens(cell, compared),
             }
             for (model, ratio), cell in found.items()
@@ -77,6 +78,7 @@ def render(report: Mapping[str, Any], name: str) -> str:
     for model in dict.fromkeys(one["model"] for one in results):
         own = [one for one in results if one["model"] == model]
         parts += [f"## {model}", "", _perplexities(own), _gains(own), _matches(own), _start_tokens(own)]
+        parts += [part for one in own for part in (_bounds(one), _devices(one)) if part is not None]
     parts += [f"![held-out perplexity against scored tokens]({name}.png)", "", *_left_out(report), _origin(report)]
     return "\n".join(part for part in parts if part is not None).rstrip() + "\n"
 
@@ -138,13 +140,71 @@ def _match(found: Mapping[str, Any] | None) -> str:
     return f"{found['share_of_paper']:.4f} [{low}, {high}]; {matched}"
 
 
+def _bounds(one: Mapping[str, Any]) -> str | None:
+    """Return what each search promised and what it kept."""
+    told: list[dict[str, Any]] = one["bounds"]
+    if not told:
+        return None
+    lines = [[str(run["seed"]), _told(run["gain"]), *_kept(run)] for run in told]
+    beside = [run for run in told if "heldout_gain_over_plain" in run]
+    worse = sum(run["heldout_gain_over_plain"]["mean"] < 0 for run in beside)
+    surely = sum(run["heldout_gain_over_plain"]["high"] < 0 for run in beside)
+    missed, certain = (sum(run.get(key, False) for run in told) for key in ("missed", "surely_missed"))
+    header = ["seed", "gain as the search told it", "held out", "bound kept", "held out, over the best plain baseline"]
+    return (
+        f"{one['ratio']}x: {one['bars']['default']}, gain over the best baseline of its own selection, in % of "
+        f"perplexity. Of {len(told)} searches {sum(run['bound'] > 0 for run in told)} were sure of a gain, the others "
+        f"returned that baseline. On held-out documents {missed} are below their bound, {certain} of them surely (95 % "
+        f"intervals over documents), and {worse} are worse than the best plain baseline, {surely} of them surely.\n\n"
+        + markdown(header, lines)
+    )
+
+
+def _told(gain: Mapping[str, float]) -> str:
+    return _percent(gain) + f", {100 * gain['confidence']:.0f} %" if gain else "nothing found"
+
+
+def _kept(run: Mapping[str, Any]) -> list[str]:
+    if "heldout_gain" not in run:
+        kept = ["-", "-"]
+    else:
+        kept = [
+            _percent(run["heldout_gain"]),
+            "surely not" if run["surely_missed"] else "no" if run["missed"] else "yes",
+        ]
+    return [*kept, _percent(run["heldout_gain_over_plain"]) if "heldout_gain_over_plain" in run else "-"]
+
+
+def _percent(gain: Mapping[str, float]) -> str:
+    mean, low, high = (-100 * math.expm1(-gain[name]) for name in ("mean", "low", "high"))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _devices(one: Mapping[str, Any]) -> str | None:
+    """Say which runs were made where, if they were not all made on one device."""
+    by_device: dict[str, list[str]] = {}
+    for name, row in one["rows"].items():
+        for device in dict.fromkeys(row["devices"].values()):
+            seeds = [str(seed) for seed, own in row["devices"].items() if own == device]
+            by_device.setdefault(device, []).append(f"{name} ({', '.join(seeds)})")
+    if len(by_device) < 2:
+        return None
+    told = "; ".join(f"{device}: {', '.join(rows)}" for device, rows in by_device.items())
+    return f"{one['ratio']}x, rows by device, with their seeds: {told}.\n"
+
+
 def _start_tokens(results: Sequence[Mapping[str, Any]]) -> str | None:
     there = [one for one in results if one["start_tokens"]]
     if not there:
         return None
-    found = [", ".join(map(str, one["start_tokens"]["found"].values())) for one in there]
-    lines = [["n_hat found, by seed", *found], ["gain", *(_gain(one["start_tokens"]["gain"]) for one in there)]]
-    return markdown(["start tokens searched, not off", *(f"{one['ratio']}x" for one in there)], lines)
+    rows = list(dict.fromkeys(row for one in there for row in one["start_tokens"]["found"]))
+    lines = [[row, *(_chosen(one["start_tokens"]["found"].get(row, {})) for one in there)] for row in rows]
+    lines.append(["gain over no start tokens", *(_gain(one["start_tokens"]["gain"]) for one in there)])
+    return markdown(["n_hat found (searches)", *(f"{one['ratio']}x" for one in there)], lines)
+
+
+def _chosen(found: Mapping[int, int]) -> str:
+    return ", ".join(f"{n_hat} ({count})" for n_hat, count in sorted(Counter(found.values()).items())) or "-"
 
 
 def _left_out(report: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """One search through the toolkit's own functions, as `longrope search` runs it, with its record in memory."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from longrope.evaluation.objectives.base import WindowScore
 from longrope.evaluation.objectives.gradients import GradientObjective, GradientScore
 from longrope.evolution import (
     Budget,
+    Gain,
     Genome,
     HistoryRow,
     SearchProgress,
@@ -25,7 +26,9 @@ from longrope.evolution import (
     build_strategy,
     run_search,
 )
+from longrope.evolution.racing import by_document
 from longrope.evolution.strategies.base import PROBE
+from longrope.evolution.strategies.race import window_losses
 from longrope.rope import RescaleFactors
 
 from .bench import Bench
@@ -34,6 +37,15 @@ MOST_POINTS = 8
 """Points of a trajectory that are judged, the last one included."""
 
 Seeds = Mapping[str, Genome]
+
+
+class Bound(NamedTuple):
+    """What a search says of its gain, before any held-out document is seen."""
+
+    gain: Gain | None
+    """Of the best that it found over the best baseline of its selection; None: it found nothing, or can't tell."""
+    over: RescaleFactors | None
+    """That baseline; None if none was a finalist."""
 
 
 class Point(NamedTuple):
@@ -54,6 +66,8 @@ class Outcome:
     """Scores, a gradient counted once."""
     trajectory: Sequence[Point] = ()
     """How it got there, without the result itself."""
+    bound: Bound | None = None
+    """Of searches."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +173,9 @@ class Search:
         result = run_search(strategy, objective or self.objective, record, self.build, listener, budget)
         points = [Point(tokens, self.build(genome)) for tokens, genome in self._points(record.rows)]
         spent = sum(row.forwarded for row in record.rows)
-        return Outcome(self.build(result.best.genome), spent, len(record.rows), points)
+        over = best_baseline(record, set(seeds.values()), known)
+        bound = Bound(result.gain, None if over is None else self.build(over))
+        return Outcome(self.build(result.best.genome), spent, len(record.rows), points, bound)
 
     def _listener(self, strategy: Strategy) -> Callable[[SearchProgress], None]:
         def listen(progress: SearchProgress) -> None:
@@ -176,6 +192,17 @@ class Search:
             found = changes(self.best) if self.best else best_by_generation(rows)
         places = np.unique(np.geomspace(1, len(found), MOST_POINTS - 1).round().astype(int)) if found else []
         return [found[place - 1] for place in places]
+
+
+def best_baseline(record: SearchRecord, baselines: Collection[Genome], num_documents: int) -> Genome | None:
+    """Return the baseline that did best among the finalists, None if none is there."""
+    last = record.last
+    finalists = [record.evaluation(one) for one in last.proposal.requests if one.genome in baselines] if last else []
+    losses = {
+        one.genome: float(by_document(window_losses(one), one.request.documents, num_documents).mean())
+        for one in finalists
+    }
+    return min(losses, key=lambda genome: losses[genome], default=None)
 
 
 def probed(rows: Sequence[HistoryRow]) -> list[tuple[int, Genome]]:

@@ -3,12 +3,12 @@
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 
 import torch
 
-from .bench import DIGEST, Bench, Machine, Source
+from .bench import DIGEST, Bench, Machine, Source, device_name
 from .journal import Failure, Key, Record
 from .rows import Terms, build_rows, has_curve
 
@@ -48,7 +48,10 @@ class Worker:
         outcome = self.rows[key.row](bench, key.seed)
         seconds = time.perf_counter() - started
         curve = outcome.trajectory if has_curve(key.row) else ()
-        result, *points = bench.judge([outcome.factors, *(point.factors for point in curve)])
+        bound = outcome.bound
+        over = () if bound is None or bound.over is None else (bound.over,)
+        result, *points = bench.judge([outcome.factors, *(point.factors for point in curve), *over])
+        baseline = points.pop() if over else None
         trajectory = [(point.tokens, losses) for point, losses in zip(curve, points, strict=True)]
         return Record(
             *key,
@@ -62,6 +65,9 @@ class Worker:
             start_tokens=outcome.factors.start_tokens,
             losses=result,
             trajectory=trajectory,
+            device=device_name(self.plan.machine.device),
+            gain=None if bound is None else {} if bound.gain is None else asdict(bound.gain),
+            over=baseline,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..racing import Gain, choose
+from ..racing import Gain, by_document, choose
 from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
@@ -43,7 +43,6 @@ class HybridStrategy(SelectingStrategy):
        better is the next one. The kind that gained most per score is next, once every kind had one.
     3. Selection: the baselines that the race left undecided, and the incumbents, on windows of documents that the
        search never saw. The best incumbent wins if its gain over the best baseline there is sure, else that baseline.
-       Windows of one document count as independent, which they are not quite.
 
     A generation offers about `width` scores, which devices can share.
     """
@@ -53,7 +52,7 @@ class HybridStrategy(SelectingStrategy):
     ) -> None:
         check_seeds(space, seeds, num_documents)
         super().__init__(seed)
-        self._settings, self._space = settings, space
+        self._settings, self._space, self._num_documents = settings, space, num_documents
         self._names: dict[Genome, str] = {}
         for name, genome in seeds.items():
             self._names.setdefault(genome, f"seed:{name}")
@@ -83,7 +82,7 @@ class HybridStrategy(SelectingStrategy):
         pool, settings = WindowPool(self._windows, self._rng, windows_left), self._settings
         least = min(LEAST_WIDTH, settings.num_scores // 8)
         width = min(settings.width, max(settings.num_scores // LEAST_GENERATIONS, least, 1))
-        return Tools(settings, self._space, pool, self._rng, width)
+        return Tools(settings, self._space, pool, self._rng, self._num_documents, width)
 
     @property
     def num_generations(self) -> int | None:
@@ -198,7 +197,10 @@ class HybridStrategy(SelectingStrategy):
         return [Request(one, windows, self._names.get(one, "incumbent")) for one in finalists]
 
     def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
-        losses = {one.genome: window_losses(one) for one in evaluations}
+        losses = {
+            one.genome: by_document(window_losses(one), one.request.documents, self._num_documents)
+            for one in evaluations
+        }
         baselines = {genome: own for genome, own in losses.items() if genome in self._names}
         found = {genome: own for genome, own in losses.items() if genome not in self._names}
         winner, self._gain = choose(baselines, found, self._settings.significance)
@@ -215,6 +217,7 @@ class HybridStrategy(SelectingStrategy):
             "left_before": self._left_before,
             "to_probe": self._to_probe,
             "gradients": self._gradients,
+            "selection": {"level": self._settings.significance, "num_documents": self._num_documents},
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from numpy.random import Generator
 
+LEAST_SELECTION = 4
+"""Documents of the selection at least, or half of five and more: on fewer than three nothing is ever sure."""
+
 
 class WindowPool:
     """Windows in random order, each drawn once before any is drawn again."""
@@ -40,7 +43,9 @@ def split(num_documents: int, windows_per_document: int, selection_share: float)
             f"num_documents must be at least 2, got {num_documents}; the winner is chosen on documents that the search "
             "did not see: raise --samples"
         )
-    num_selection = min(max(round(selection_share * num_documents), 1), num_documents - 1)
+    half = (num_documents + 1) // 2
+    least = min(LEAST_SELECTION, half) if half > 2 else 1
+    num_selection = min(max(round(selection_share * num_documents), least), num_documents - 1)
     first = num_documents - num_selection
     places = [(window, document) for window in range(windows_per_document) for document in range(num_documents)]
     windows = [(window * num_documents + document, document) for window, document in places]

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -204,6 +205,41 @@ def test_when_the_default_matches_the_paper_is_read_from_incumbents_and_budgets(
     bars = module("measures").bars({**cell, "plain yarn": {0: record("plain yarn", 0, 2.4, 0)}}, 20)
     assert bars["gain_over_best_baseline"]["nats"] == pytest.approx(2.4 - np.mean([2.05, 1.9, 2.3]))
     assert bars["gain_at_equal_tokens"]["nats"] == pytest.approx(2.5 - np.mean([2.05, 1.9, 2.3]))
+
+
+def test_what_a_search_promised_is_held_against_documents_it_never_saw() -> None:
+    def told(seed: int, level: float, gain: dict[str, float] | None, over: float | None) -> Any:
+        return replace(
+            record("default 1/20", seed, level, 50),
+            device="cpu (x)",
+            gain=gain,
+            over=None if over is None else record("", 0, over, 0).losses,
+        )
+
+    sure, unsure = ({"mean": 0.2, "low": low, "high": 0.3, "confidence": 0.8} for low in (0.1, -0.1))
+    runs = {
+        0: told(0, 1.0, sure, 1.2),
+        1: told(1, 1.15, sure, 1.2),
+        2: told(2, 1.2, unsure, 1.2),
+        3: told(3, 1.4, {}, 1.4),
+        4: record("default 1/20", 4, 1.0, 50),  # of a journal that did not keep it
+    }
+    found = module("measures").bounds({"default 1/20": runs, "plain yarn": {0: record("plain yarn", 0, 1.3, 0)}}, 20)
+    assert [one["seed"] for one in found] == [0, 1, 2, 3]
+    assert [one["bound"] for one in found] == [0.1, 0.1, 0, 0]
+    assert [one["missed"] for one in found] == [False, True, False, False]
+    assert [one["heldout_gain"]["mean"] for one in found] == pytest.approx([0.2, 0.05, 0, 0])
+    assert [one["heldout_gain_over_plain"]["high"] for one in found] == pytest.approx([0.3, 0.15, 0.1, -0.1])
+
+
+def test_runs_of_a_journal_that_do_not_name_their_device_have_that_of_its_header(tmp_path: Path) -> None:
+    journal, path = module("journal"), tmp_path / "runs.jsonl"
+    journal.append(path, {"device": "cuda (card)", "planned": []})
+    line = {key: value for key, value in vars(record("plain yarn", 0, 1.0, 0)).items() if key != "device"}
+    path.write_text(path.read_text() + json.dumps({"run": line}) + "\n")
+    journal.append(path, replace(record("plain ntk", 0, 1.0, 0), device="cpu (x)"))
+    devices = [one.device for one in journal.read([path]).records.values()]
+    assert devices == ["cuda (card)", "cpu (x)"]
 
 
 def test_journals_of_different_models_are_not_mixed(tmp_path: Path) -> None:

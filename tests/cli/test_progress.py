@@ -1,6 +1,7 @@
 """What a search tells people while it runs and when it ends."""
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,17 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker, get_available_trackers
 from tqdm import tqdm
 
-from longrope.cli.progress import SearchBar, SearchReport, describe, describe_result, render_origins, scalars
+from longrope.cli.progress import (
+    SearchBar,
+    SearchReport,
+    describe,
+    describe_gain,
+    describe_result,
+    render_origins,
+    scalars,
+)
 from longrope.evolution import (
+    Gain,
     Genome,
     PaperSettings,
     RunFolder,
@@ -223,3 +233,22 @@ def test_tensorboard_shows_a_killed_and_resumed_run_as_one_curve(tmp_path: Path)
     assert {"perplexity/best", "perplexity/median", "scored_tokens", "candidates/mutation"} <= set(
         events.Tags()["scalars"]
     )
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (Gain(0.012, 0.006, 0.018, 0.8), "1.19 % over the best baseline (80 % interval 0.60 to 1.78), which is sure"),
+        (
+            Gain(0.001, -0.02, 0.02, 0.9),
+            "0.10 % over the best baseline (90 % interval -2.02 to 1.98), "
+            "which is not sure: the result is that baseline",
+        ),
+        (
+            Gain(0.1, -math.inf, math.inf, 0.8),
+            "9.52 % over the best baseline, on too few documents to be sure: the result is that baseline",
+        ),
+    ],
+)
+def test_a_gain_is_told_in_perplexity_with_the_confidence_of_its_interval(gain: Gain, told: str) -> None:
+    assert describe_gain(gain) == told

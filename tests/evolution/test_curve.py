@@ -15,6 +15,7 @@ from longrope.evolution.curve import (
     incumbents_curve,
     origin_summaries,
 )
+from longrope.evolution.strategies import Proposal, Request
 
 from .conftest import ToyObjective, run_toy
 
@@ -62,8 +63,22 @@ def test_with_probes_the_curve_is_that_of_the_incumbents_on_the_probe_windows_al
     ]  # fmt: skip
     points = [CurvePoint(2, 0.0), CurvePoint(8, -1.0), CurvePoint(10, -0.5)]
     assert incumbents_curve(rows) == [*points, CurvePoint(12, -0.5)]
-    unsure = [*rows[:-1], row(5, 3, 10, 2.0, 1, "incumbent")]
-    assert incumbents_curve(unsure) == [*points, CurvePoint(12, 0.0)], "the result is the seed"
+
+
+@pytest.mark.parametrize(
+    ("level", "num_documents", "end"),
+    [(0.45, 100, -0.7), (0.1, 100, 0.0), (0.45, 2, 0.0)],
+    ids=["sure", "not at the run's level", "not by the run's documents"],
+)
+def test_the_curve_ends_at_what_the_run_s_own_test_chose(level: float, num_documents: int, end: float):
+    seed, find, windows = {8: 7.0, 9: 9.0, 10: 6.0}, {8: 6.0, 9: 8.9, 10: 5.0}, (8, 9, 10)
+    rows = [row(0, 1, 0, 4.0, 1, "seed:yarn")]
+    rows += [row(1, 1, window, seed[window], 1, "probe") for window in windows]
+    rows += [row(2, 2, window, find[window], 1, "probe") for window in windows]
+    requests = [Request(rows[place].genome, windows, origin) for place, origin in ((0, "seed:yarn"), (-1, "incumbent"))]
+    state = {"selection": {"level": level, "num_documents": num_documents}}
+    assert incumbents_curve(rows, Proposal(3, True, tuple(requests), state))[-1].gain == pytest.approx(end)
+    assert incumbents_curve(rows, Proposal(3, False, tuple(requests), state))[-1].gain == pytest.approx(-0.7)
 
 
 def test_a_generation_of_failures_has_no_curve(tmp_path: Path):

@@ -327,4 +327,7 @@ def test_a_split_shares_no_document_and_leaves_none_out(num_documents: int, coun
     search, selection = split(num_documents, count, share)
     assert sorted(search + selection) == list(range(num_documents * count))
     assert search and selection
+    assert len({window % num_documents for window in selection}) >= (
+        min(4, num_documents // 2) if num_documents > 4 else 1
+    )
     assert not {window % num_documents for window in search} & {window % num_documents for window in selection}

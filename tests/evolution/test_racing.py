@@ -6,17 +6,68 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from longrope.evolution.racing import MIXTURE_PRECISION, Gain, choose, gain, survivors
+from longrope.evolution.racing import MIXTURE_PRECISION, Gain, by_document, choose, gain, survivors
+from longrope.evolution.strategies.race import ACCEPTANCE
 
 
 @pytest.mark.parametrize("level", [0.05, 0.1])
-def test_looking_after_every_window_errs_no_more_often_than_the_level_says(level: float):
+def test_looking_after_every_document_errs_no_more_often_than_the_level_says(level: float):
     rng = np.random.default_rng(0)
     wrong = 0
     for scale in rng.lognormal(0, 3, size=1000):
         losses = scale * rng.normal(size=50)
         wrong += any(gain(losses[:count], np.zeros(count), level).low > 0 for count in range(2, 51))
     assert 0.1 * level < wrong / 1000 < level
+
+
+def wrong_wins(level: float, alike: float, num_documents: int, per_document: int) -> tuple[float, float]:
+    """Return how often an equal candidate is once surely better by documents, and by windows as if independent.
+
+    Windows come in the random order of a search, and a test follows every fourth. A document's windows share a part of
+    the difference, whose share of the variance is `alike`.
+    """
+    rng = np.random.default_rng(num_documents)
+    wrong, repeats = np.zeros(2), 300
+    for _ in range(repeats):
+        shared, own = rng.normal(size=num_documents), rng.normal(size=num_documents * per_document)
+        windows = rng.permutation(len(own))
+        losses = math.sqrt(alike) * shared[windows % num_documents] + math.sqrt(1 - alike) * own
+        looks = [slice(0, count) for count in range(4, len(own) + 1, 4)]
+        tables = [(by_document(losses[look], windows[look], num_documents), losses[look]) for look in looks]
+        wrong += [any(gain(one[kind], 0 * one[kind], level).low > 0 for one in tables) for kind in range(2)]
+    return wrong[0] / repeats, wrong[1] / repeats
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("level", [0.1, 0.25])
+def test_windows_of_one_document_that_are_alike_do_not_make_equal_candidates_surely_better(level: float, alike: float):
+    assert wrong_wins(level, alike, num_documents=19, per_document=4)[0] <= level
+
+
+def test_windows_that_are_alike_would_do_so_if_they_counted_as_independent():
+    by_documents, by_windows = wrong_wins(0.1, 0.95, num_documents=10, per_document=16)
+    assert by_documents <= 0.1 < 0.2 < by_windows
+
+
+def test_in_the_races_of_the_shipped_search_windows_may_count_as_independent():
+    """45 search documents of four windows, all of them alike."""
+    assert wrong_wins(ACCEPTANCE, 0.95, num_documents=45, per_document=4)[1] <= ACCEPTANCE
+
+
+@given(st.data())
+def test_a_document_s_loss_is_the_mean_of_its_windows_so_one_window_each_changes_nothing(data: st.DataObject):
+    num_documents = data.draw(st.integers(1, 5))
+    windows = data.draw(st.lists(st.integers(0, 19), min_size=1, max_size=12))
+    losses = data.draw(
+        st.lists(st.sampled_from([0.5, 1.0, 2.0, math.inf]), min_size=len(windows), max_size=len(windows))
+    )
+    groups: dict[int, list[float]] = {}
+    for window, loss in zip(windows, losses, strict=True):
+        groups.setdefault(window % num_documents, []).append(loss)
+    expected = [sum(groups[one]) / len(groups[one]) for one in sorted(groups)]
+    assert by_document(losses, windows, num_documents) == pytest.approx(expected)
+    ordered = sorted(set(windows))
+    assert by_document(losses[: len(ordered)], ordered, 20).tolist() == losses[: len(ordered)]
 
 
 @pytest.mark.parametrize("count", [4, 7, 20])
@@ -48,7 +99,7 @@ def test_on_two_windows_nothing_is_sure_but_what_is_the_same_on_all():
     rng = np.random.default_rng(0)
     for count in (1, 2):
         assert gain(rng.normal(100, 1, count), rng.normal(0, 1, count), 0.1).high == math.inf
-    assert gain([3.0, 4.0, 6.0], [2.5, 3.5, 5.5], 0.1) == Gain(-0.5, -0.5, -0.5)
+    assert gain([3.0, 4.0, 6.0], [2.5, 3.5, 5.5], 0.1) == Gain(-0.5, -0.5, -0.5, confidence=0.8)
 
 
 def test_failures_are_worse_than_anything_and_win_nothing():
@@ -77,7 +128,7 @@ NOISE = np.random.default_rng(4).normal(0, 0.01, (3, 12))
 def test_a_find_wins_only_if_its_gain_over_the_best_baseline_is_sure():
     baselines = {"pi": WINDOWS + 1, "ntk": WINDOWS}
     winner, found = choose(baselines, {"new": WINDOWS - 0.05 + NOISE[0]}, 0.1)
-    assert winner == "new" and found is not None and 0 < found.low < 0.05
+    assert winner == "new" and found is not None and 0 < found.low < 0.05 and found.confidence == 0.8
     winner, found = choose(baselines, {"new": WINDOWS - 0.001 + NOISE[0]}, 0.1)
     assert winner == "ntk" and found is not None and found.low < 0
     assert choose(baselines, {}, 0.1) == ("ntk", None)
