@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..evaluation.comparison.results import git_commit, versions
 from ..evaluation.data.tokenized import TokenizedDocuments
 from ..evolution import (
     Genome,
@@ -193,6 +194,8 @@ def _provenance(
         "model": model["model"],
         "data": dict(data),
         **model,
+        "versions": versions(),
+        "commit": git_commit(),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ..evaluation.comparison.results import git_commit, model_fingerprint, versions
+from ..evaluation.comparison.results import model_fingerprint
 from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
 from ..evaluation.objectives.base import WindowScore
 from ..evaluation.scoring.model import load_model
@@ -53,8 +53,6 @@ class SearchWorker:
             "device": self.model.device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "attention": self.model.config._attn_implementation,
-            "versions": versions(),
-            "commit": git_commit(),
         }
         return SearchFacts(self.config, self.installation.geometry, provenance, prices)
 
