@@ -158,9 +158,9 @@ class EvaluateConfig:
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima,
     ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
-    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_nolima, official_ruler
-    and official_longbench for those with the prompts of an official checkout; standard for ARC-C, HellaSwag, MMLU and
-    TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_niah, official_nolima,
+    official_ruler, official_longbench and official_longbench2 for those with the prompts of an official checkout;
+    standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -207,6 +207,11 @@ class EvaluateConfig:
     """niah, nolima: prompts per depth (and pair)."""
     needle_count: int = 3
     """niah_multi: needles per prompt."""
+    niah_checkout: str | None = None
+    """official_niah: checkout of github.com/gkamradt/LLMTest_NeedleInAHaystack; published scores are a judge model's
+    marks, which are not given here."""
+    niah_depths: int | None = None
+    """official_niah: depths per length (default: the official 35)."""
     nolima_pairs: int | None = None
     """nolima: pairs of needle and question (default: all)."""
     nolima_checkout: str | None = None
