@@ -227,9 +227,9 @@ class EvaluateConfig:
     tenacity wonderwords, and the data files that its README names); docs/comparable.md tells what differs from
     ruler."""
     ruler_squad: str | None = None
-    """ruler_qa_1: SQuAD 2.0 JSON file."""
+    """ruler_qa_1: SQuAD 2.0 JSON file, or `hub` for rajpurkar/squad_v2 (default: the task is left out of ruler)."""
     ruler_hotpotqa: str | None = None
-    """ruler_qa_2: HotpotQA JSON file."""
+    """ruler_qa_2: HotpotQA JSON file, or `hub` for hotpotqa/hotpot_qa (default: the task is left out of ruler)."""
     longbench_source: str | None = None
     """longbench: folder or file in the official format, or a hub id (default: the official one)."""
     longbench_checkout: str | None = None

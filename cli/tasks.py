@@ -115,7 +115,7 @@ def _ruler(name: str) -> Builder:
             sources.tokenizer,
             samples=config.ruler_samples,
             essays=sources.data,
-            qa_file=None if file is None else Path(file),
+            qa_file=file if file in (None, "hub") else Path(file),
             **sources.prompted,
         )
 
@@ -293,7 +293,7 @@ def missing_data(config: EvaluateConfig) -> dict[str, str]:
     """Return the tasks of the chosen groups whose data is not given, and what would give it."""
     chosen = {task for name in config.tasks for task in GROUPS.get(name, ()) if task not in config.tasks}
     return {
-        task: f"it needs a file of questions: give --{option.replace('_', '-')}"
+        task: f"it needs questions: give --{option.replace('_', '-')} a file, or `hub` to download them"
         for task, option in QUESTIONS.items()
         if task in chosen and getattr(config, option) is None
     }

@@ -191,7 +191,7 @@ class ScaledRotaryEmbedding(nn.Module):
         """Return the tables of the first row of layers, in the dtype of `x` (B, T, hidden) where the model casts.
 
         Raises:
-            ValueError: several candidates meet a batch of another size.
+            ValueError: several candidates are installed and the batch has another size.
         """
         if layer_type != self.layer_type or (self._schedule is None and not self._candidates):
             extra = () if layer_type is None else (layer_type,)

@@ -106,7 +106,7 @@ def digest(content: Any) -> str:
 
 
 class Journal(NamedTuple):
-    """What is whole of a journal."""
+    """The entries of a journal that are complete."""
 
     entries: list[CellEntry]
     """In the order in which they ended."""

@@ -6,6 +6,9 @@ import importlib
 import os
 import sys
 from copy import deepcopy
+from dataclasses import fields
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -187,22 +190,36 @@ class Anything(ModuleType):
     __path__: tuple[str, ...] = ()
 
     def __getattr__(self, name):
-        return type(name, (), {"__init__": lambda self, *args, **options: None})
+        return type(name, (), {"__init__": lambda self, *args, **options: None, "__class_getitem__": lambda item: item})
+
+
+class Services(MetaPathFinder, Loader):
+    """Finds the packages of the services that the checkout talks to."""
+
+    packages = ("anthropic", "cohere", "dotenv", "jsonargparse", "langsmith", "openai", "pkg_resources", "pydantic")
+
+    def find_spec(self, fullname, path, target=None):
+        package = fullname.split(".")[0]
+        known = package in self.packages or package.startswith("langchain") or package == "tiktoken"
+        return ModuleSpec(fullname, self, is_package=True) if known else None
+
+    def create_module(self, spec):
+        return Anything(spec.name)
+
+    def exec_module(self, module):
+        pass
 
 
 @pytest.fixture
 def official(monkeypatch):
-    """The package of the real checkout, without the services that it talks to."""
-    for name in (
-        *("anthropic", "cohere", "dotenv", "jsonargparse", "langchain", "langchain.evaluation", "langchain.prompts"),
-        *("langchain_anthropic", "langchain_cohere", "langchain_community", "langchain_community.chat_models"),
-        *("langchain_openai", "langsmith", "langsmith.client", "langsmith.evaluation", "openai", "pkg_resources"),
-        *("langsmith.schemas", "pydantic", "tiktoken", "langchain_core", "langchain_core.prompts"),
-    ):
-        monkeypatch.setitem(sys.modules, name, Anything(name))
+    """Import from the real checkout, without the services that it talks to."""
+    before = dict(sys.modules)
+    for name in [name for name in before if name.split(".")[0] in Services.packages]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Services(), *sys.meta_path])
     monkeypatch.setattr(sys, "path", [str(REAL), *sys.path])
     yield importlib.import_module
-    for name in [name for name in sys.modules if name.split(".")[0] == "needlehaystack"]:
+    for name in sys.modules.keys() - before.keys():
         del sys.modules[name]
 
 
@@ -214,20 +231,14 @@ def test_prompts_equal_those_of_the_official_checkout(length, official, monkeypa
     monkeypatch.setattr(tester_module, "glob", SimpleNamespace(glob=lambda pattern: sorted(glob.glob(pattern))))
     openai = official("needlehaystack.providers.openai").OpenAI
     anthropic = official("needlehaystack.providers.anthropic").Anthropic
-    told = openai.__new__(openai), anthropic.__new__(anthropic)
-    told[1].prompt_structure = (Path(str(REAL)) / "needlehaystack/providers/Anthropic_prompt.txt").read_text()
-    told[0].model_name, told[0].tokenizer = (
-        "m",
-        SimpleNamespace(encode=lambda text: tokenizer.encode(text, add_special_tokens=False), decode=tokenizer.decode),
-    )
-    arguments = {
-        field.name: field.default
-        for field in vars(official("needlehaystack.run").CommandArgs)["__dataclass_fields__"].values()
-    }
-    arguments |= {"context_lengths": [length], "model_to_test": told[0], "evaluator": None}
-    tester = tester_module.LLMNeedleHaystackTester(
-        **{name: value for name, value in arguments.items() if name != "needles"}
-    )
+    chat_provider, text_provider = openai.__new__(openai), anthropic.__new__(anthropic)
+    text_provider.prompt_structure = (Path(str(REAL)) / "needlehaystack/providers/Anthropic_prompt.txt").read_text()
+    encode = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731
+    vars(chat_provider).update(model_name="m", tokenizer=SimpleNamespace(encode=encode, decode=tokenizer.decode))
+    told = {field.name: field.default for field in fields(official("needlehaystack.run").CommandArgs)}
+    del told["needles"]
+    told |= {"context_lengths": [length], "model_to_test": chat_provider, "evaluator": None}
+    tester = tester_module.LLMNeedleHaystackTester(**told)
     checkout = Checkout(str(REAL))
     plain = OfficialNeedle(tokenizer, checkout=checkout).samples(length)
     chat_tokenizer = chatting(tokenizer)
@@ -236,9 +247,9 @@ def test_prompts_equal_those_of_the_official_checkout(length, official, monkeypa
     for place in range(0, 35, 5 if length > 1000 else 1):
         context = asyncio.run(tester.generate_context(length, tester.document_depth_percents[place]))
         assert tester.needle in context
-        text = told[1].generate_prompt(context, tester.retrieval_question)
+        text = text_provider.generate_prompt(context, tester.retrieval_question)
         assert plain[place].ids.tolist() == tokenizer(text).input_ids
-        messages = told[0].generate_prompt(context, tester.retrieval_question)
+        messages = chat_provider.generate_prompt(context, tester.retrieval_question)
         said = chat_tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         assert chat[place].ids.tolist() == said
     criteria = official("needlehaystack.evaluators.openai").OpenAIEvaluator.CRITERIA
