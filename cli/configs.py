@@ -159,8 +159,9 @@ class EvaluateConfig:
     """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima,
     ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
     (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_niah, official_nolima,
-    official_ruler, official_longbench and official_longbench2 for those with the prompts of an official checkout;
-    standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    official_ruler, official_longbench, official_longbench2 and official_longbench2_cot for those with the prompts of an
+    official checkout; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install
+    'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
