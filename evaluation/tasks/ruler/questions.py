@@ -204,6 +204,7 @@ def _hub_rows(files: str) -> list[Mapping[str, Any]]:
     import datasets
 
     try:
-        return list(datasets.load_dataset("parquet", data_files=files, split="train"))  # pyright: ignore[reportArgumentType]
+        rows: Any = datasets.load_dataset("parquet", data_files=files, split="train")
+        return list(rows)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{files} can't be read: {' '.join(str(error).split())}") from error

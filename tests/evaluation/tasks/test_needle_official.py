@@ -187,7 +187,9 @@ def test_evaluate_runs_it_by_its_name(standin, model_folder, tmp_path, capsys):
 class Anything(ModuleType):
     """A package that is not installed: whatever is imported from it is a class that takes everything."""
 
-    __path__: tuple[str, ...] = ()
+    def __init__(self, name):
+        super().__init__(name)
+        self.__path__ = []
 
     def __getattr__(self, name):
         return type(name, (), {"__init__": lambda self, *args, **options: None, "__class_getitem__": lambda item: item})
