@@ -32,9 +32,10 @@ class EvaluateConfig:
     tasks: tuple[str, ...] = ("perplexity", "passkey")
     """Tasks: perplexity, perplexity_sliding, perplexity_tail, longppl; passkey, passkey_hard, niah, niah_multi, nolima,
     ruler for its 13 or one such as ruler_vt; longbench for the 21 of v1, or one such as longbench_qasper
-    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_nolima, official_ruler
-    and official_longbench for those with the prompts of an official checkout; standard for ARC-C, HellaSwag, MMLU and
-    TruthfulQA, or any lm_eval:NAME (both need pip install 'lm-eval[hf]')."""
+    (longbench_qasper_e of LongBench-E), longbench2, longbench2_cot; official_passkey, official_niah, official_nolima,
+    official_ruler, official_longbench, official_longbench2 and official_longbench2_cot for those with the prompts of an
+    official checkout; standard for ARC-C, HellaSwag, MMLU and TruthfulQA, or any lm_eval:NAME (both need pip install
+    'lm-eval[hf]')."""
     target_length: int | None = None
     """Length the baselines are built for, in tokens (default: the longest length, or the target of the factors if that
     is longer). Give it to add shorter lengths to a folder later."""
@@ -81,6 +82,11 @@ class EvaluateConfig:
     """niah, nolima: prompts per depth (and pair)."""
     needle_count: int = 3
     """niah_multi: needles per prompt."""
+    niah_checkout: str | None = None
+    """official_niah: checkout of github.com/gkamradt/LLMTest_NeedleInAHaystack; published scores are a judge model's
+    marks, which are not given here."""
+    niah_depths: int | None = None
+    """official_niah: depths per length (default: the official 35)."""
     nolima_pairs: int | None = None
     """nolima: pairs of needle and question (default: all)."""
     nolima_checkout: str | None = None
@@ -96,9 +102,9 @@ class EvaluateConfig:
     tenacity wonderwords, and the data files that its README names); docs/comparable.md tells what differs from
     ruler."""
     ruler_squad: str | None = None
-    """ruler_qa_1: SQuAD 2.0 JSON file."""
+    """ruler_qa_1: SQuAD 2.0 JSON file, or `hub` for rajpurkar/squad_v2 (default: the task is left out of ruler)."""
     ruler_hotpotqa: str | None = None
-    """ruler_qa_2: HotpotQA JSON file."""
+    """ruler_qa_2: HotpotQA JSON file, or `hub` for hotpotqa/hotpot_qa (default: the task is left out of ruler)."""
     longbench_source: str | None = None
     """longbench: folder or file in the official format, or a hub id (default: the official one)."""
     longbench_checkout: str | None = None

@@ -11,10 +11,11 @@ from ..evaluation.data.chat import frame
 from ..evaluation.data.tokenized import TokenizedDocuments, leading_special_tokens
 from ..evaluation.tasks.base import Task
 from ..evaluation.tasks.longbench.build import TASKS as LONGBENCH
-from ..evaluation.tasks.longbench.build import build_longbench, longbench_checkout
-from ..evaluation.tasks.longbench.official import OFFICIAL as OFFICIAL_LONGBENCH
+from ..evaluation.tasks.longbench.build import build_longbench, check_checkout
 from ..evaluation.tasks.longbench.registry import DATASETS
 from ..evaluation.tasks.needle import MultiNeedle, SingleNeedle
+from ..evaluation.tasks.needle_checkout import Checkout as NeedleCheckout
+from ..evaluation.tasks.needle_official import OfficialNeedle
 from ..evaluation.tasks.nolima import NoLiMa
 from ..evaluation.tasks.nolima_checkout import Checkout as NoLiMaCheckout
 from ..evaluation.tasks.nolima_official import OfficialNoLiMa
@@ -114,7 +115,7 @@ def _ruler(name: str) -> Builder:
             sources.tokenizer,
             samples=config.ruler_samples,
             essays=sources.data,
-            qa_file=None if file is None else Path(file),
+            qa_file=file if file in (None, "hub") else Path(file),
             **sources.prompted,
         )
 
@@ -162,6 +163,20 @@ def _longrope_checkout(config: EvaluateConfig) -> LongRoPECheckout:
     return LongRoPECheckout(config.longrope_checkout)
 
 
+def _official_niah(sources: Sources) -> Task:
+    checkout, depths = _needle_checkout(sources.config), sources.config.niah_depths
+    return cast(Task, OfficialNeedle(sources.tokenizer, checkout=checkout, depths=depths, **sources.prompted))
+
+
+def _needle_checkout(config: EvaluateConfig) -> NeedleCheckout:
+    if config.niah_checkout is None:
+        raise ValueError(
+            "niah_checkout must be a checkout of the official needle test for official_niah, got none; git clone "
+            "https://github.com/gkamradt/LLMTest_NeedleInAHaystack and give --niah-checkout, or choose the task niah"
+        )
+    return NeedleCheckout(config.niah_checkout)
+
+
 def _official_nolima(sources: Sources) -> Task:
     config = sources.config
     checkout = _nolima_checkout(config)
@@ -204,6 +219,7 @@ TASKS: Mapping[str, Builder] = {
     "niah": lambda sources: SingleNeedle(**_needle(sources)),
     "niah_multi": lambda sources: MultiNeedle(**_needle(sources), needles=sources.config.needle_count),
     "nolima": lambda sources: NoLiMa(**_needle(sources), pairs=sources.config.nolima_pairs),
+    "official_niah": _official_niah,
     "official_nolima": _official_nolima,
     "official_passkey": _official_passkey,
     **{name: _ruler(name) for name in RULER},
@@ -245,8 +261,10 @@ def check_data(config: EvaluateConfig) -> None:
         )
     if official:
         Checkout(str(config.ruler_checkout))
-    if any(name in OFFICIAL_LONGBENCH for name in task_names(config)):
-        longbench_checkout(config.longbench_checkout)
+    for name in task_names(config):
+        check_checkout(name, config.longbench_checkout)
+    if "official_niah" in task_names(config):
+        _needle_checkout(config)
     if "official_nolima" in task_names(config):
         _nolima_checkout(config)
     if "official_passkey" in task_names(config):
@@ -275,7 +293,7 @@ def missing_data(config: EvaluateConfig) -> dict[str, str]:
     """Return the tasks of the chosen groups whose data is not given, and what would give it."""
     chosen = {task for name in config.tasks for task in GROUPS.get(name, ()) if task not in config.tasks}
     return {
-        task: f"it needs a file of questions: give --{option.replace('_', '-')}"
+        task: f"it needs questions: give --{option.replace('_', '-')} a file, or `hub` to download them"
         for task, option in QUESTIONS.items()
         if task in chosen and getattr(config, option) is None
     }

@@ -67,7 +67,7 @@ ScoreKey = tuple[Genome, int, bool]
 
 
 class History(NamedTuple):
-    """What is whole of a history."""
+    """The entries of a history that are complete."""
 
     rows: list[HistoryRow]
     """Every whole line up to the end, in order."""

@@ -39,7 +39,7 @@ class LoggedProposal:
 
 
 class Proposals(NamedTuple):
-    """What is whole of a log."""
+    """The entries of a log that are complete."""
 
     lines: list[LoggedProposal]
     """All lines before the first that is damaged."""

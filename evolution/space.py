@@ -1,7 +1,7 @@
 """The search space of LongRoPE (arXiv 2402.13753, table 4), on an integer grid.
 
 Genomes count whole grid steps, so they compare, hash and travel through JSON exactly, and a trace is the same on every
-machine; they become floats only at the edge, in `Space.decode`. Shapes: P = rotary_dim / 2 pairs.
+machine; only `Space.decode` makes floats of them. Shapes: P = rotary_dim / 2 pairs.
 """
 
 import math

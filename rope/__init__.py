@@ -1,4 +1,4 @@
-"""WHAT is searched and installed: rescale factors, every RoPE scaling method, and the way into a model and out.
+"""WHAT is searched and installed: rescale factors, every RoPE scaling method, installation in a model, and export.
 
 What needs torch is imported when it is first asked for, so that a search engine can read factors without it.
 """

@@ -37,7 +37,7 @@ def rotary_tables(angles: Tensor, scale: Tensor | float, layout: Layout, dtype: 
 
 
 class ScaledRotaryEmbedding(nn.Module):
-    """Replaces a model's rotary module; without candidates it hands every call to the pre-trained one.
+    """Replaces a model's rotary module; without candidates it calls the pre-trained one.
 
     1. Row c of a batch is rotated by candidate c, so one forward scores C candidates exactly as C forwards would.
     2. Positions below a candidate's start tokens keep the pre-trained angles (LongRoPE eq. 3).
@@ -191,7 +191,7 @@ class ScaledRotaryEmbedding(nn.Module):
         """Return the tables of the first row of layers, in the dtype of `x` (B, T, hidden) where the model casts.
 
         Raises:
-            ValueError: several candidates meet a batch of another size.
+            ValueError: several candidates are installed and the batch has another size.
         """
         if layer_type != self.layer_type or (self._schedule is None and not self._candidates):
             extra = () if layer_type is None else (layer_type,)

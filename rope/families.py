@@ -1,4 +1,4 @@
-"""What RoPE a Transformers model has: where it sits, how its tables look, its frequencies; or why it can't be rescaled.
+"""What RoPE a Transformers model has: module, layout of cos and sin, frequencies; or why it can't be rescaled.
 
 Every RoPE family of Transformers >= 5 computes cos and sin once per forward in one module named `rotary_emb` of the
 decoder. Where that module is looked at, a copy is: the frequencies of some change with each call. Where only a part of

@@ -29,10 +29,10 @@ def to_line(content: Mapping[str, Any]) -> str:
 
 
 def from_line(line: bytes) -> tuple[dict[str, Any], bool]:
-    """Return the object of a line, and whether a checksum vouches for it: lines of earlier versions have none.
+    """Return the object of a line, and whether it has a checksum: lines of earlier versions have none.
 
     Raises:
-        ValueError: the line is torn, is no JSON object, or is not what was written.
+        ValueError: the line is incomplete, is no JSON object, or is not what was written.
     """
     try:
         content = json.loads(line)

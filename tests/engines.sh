@@ -2,8 +2,9 @@
 # Asks every engine whether an exported model is the model that apply_factors makes: log-probabilities of each token of a
 # prompt of 200 and one of 2,000 tokens, 30 greedy tokens, and the attention factor applied once. Optional, not part of
 # tests/run.sh: each engine gets an environment of its own (9 GB for all of them), kept in build/engines with all answers,
-# so that a second call goes on where the first ended. Writes benchmarks/reports/engines.md and .json.
-# Usage: bash tests/engines.sh [ENGINE...]                    (default: transformers5 transformers4 lm_eval vllm llama.cpp)
+# so that a second call goes on where the first ended. With all engines it writes benchmarks/reports/engines.md and .json.
+# Usage: bash tests/engines.sh                                (transformers5 transformers4 lm_eval vllm llama.cpp)
+#        bash tests/engines.sh ENGINE...                      (only these; the table is printed, the report stays)
 #        FACTORS=factors.json bash tests/engines.sh           (default: searched for the embedded model, a short search)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -69,6 +70,10 @@ if [ ! -e "$place/prepared" ]; then
     python tests/engines/prepare.py "$work" "$factors"
     touch "$place/prepared"
 fi
-if [ $# -eq 0 ]; then set -- transformers5 transformers4 lm_eval vllm llama.cpp; fi
+report=
+if [ $# -eq 0 ]; then
+    set -- transformers5 transformers4 lm_eval vllm llama.cpp
+    report=benchmarks/reports/engines
+fi
 for engine in "$@"; do ask "$engine"; done
-python tests/engines/table.py "$work" benchmarks/reports/engines
+python tests/engines/table.py "$work" ${report:+"$report"}

@@ -106,7 +106,7 @@ def digest(content: Any) -> str:
 
 
 class Journal(NamedTuple):
-    """What is whole of a journal."""
+    """The entries of a journal that are complete."""
 
     entries: list[CellEntry]
     """In the order in which they ended."""
@@ -151,7 +151,7 @@ def append_cell(folder: Path, entry: CellEntry) -> None:
 
 
 def _end(file: IO[bytes]) -> int:
-    """Return the end of the last whole line: a killed process may have left a torn one."""
+    """Return the end of the last whole line: a killed process may have left an incomplete one."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 1))
     if file.read(1) in (b"", b"\n"):
@@ -161,7 +161,7 @@ def _end(file: IO[bytes]) -> int:
 
 
 def read_journal(folder: Path, start: int = 0) -> Journal:
-    """Read the whole lines of a journal from a byte on; a torn line at its end is a cell that never ended."""
+    """Read the whole lines of a journal from a byte on; an incomplete line at its end is a cell that never ended."""
     path = folder / CELLS_JSONL
     if not path.exists():
         return Journal([], start, 0, 0)

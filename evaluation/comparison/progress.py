@@ -41,7 +41,7 @@ class Pace:
 
 
 class ComparisonBar:
-    """A bar over tokens; the time left follows the `Pace` of the cells, since a token is dearer at longer lengths."""
+    """A bar over tokens; the time left follows the `Pace` of the cells, since a token costs more at longer lengths."""
 
     def __init__(
         self,

@@ -82,13 +82,14 @@ class Frame:
         return {"before": self.before, "after": self.after, "strips": self.strips} if self.is_chat else "none"
 
 
-def frame(tokenizer: PreTrainedTokenizerBase, chat: bool, system: str = "") -> Frame:
+def frame(tokenizer: PreTrainedTokenizerBase, chat: bool, system: str = "", question: str = "") -> Frame:
     """Return what stands around the prompts of a tokenizer.
 
     Args:
         tokenizer: tokenizer of the model.
         chat: whether prompts are messages in its chat template.
         system: system prompt before them in the chat template; empty: the template's own, if it has one.
+        question: second message of the user after each in the chat template; empty: none.
 
     Raises:
         ValueError: there is no chat template, it fails, or it doesn't show the message as it is.
@@ -102,13 +103,11 @@ def frame(tokenizer: PreTrainedTokenizerBase, chat: bool, system: str = "") -> F
         )
     spaced = f" {PLACEHOLDER} "
     try:
-        strips = spaced not in _rendered(tokenizer, spaced, system)
-        before, found, after = _rendered(tokenizer, PLACEHOLDER, system).partition(PLACEHOLDER)
+        strips = spaced not in _rendered(tokenizer, spaced, system, question)
+        before, found, after = _rendered(tokenizer, PLACEHOLDER, system, question).partition(PLACEHOLDER)
     except TemplateError as error:
-        raise ValueError(
-            f"chat template must take {'a system prompt and ' if system else ''}a user's message, got {error}; leave "
-            "--chat-template out"
-        ) from error
+        parts = f"{'a system prompt and ' if system else ''}{'two messages' if question else 'a message'} of the user"
+        raise ValueError(f"chat template must take {parts}, got {error}; leave --chat-template out") from error
     if not found or PLACEHOLDER in after or not (before or after):
         raise ValueError(
             "chat template must show the user's message once and as it is, got one that doesn't; leave "
@@ -117,10 +116,10 @@ def frame(tokenizer: PreTrainedTokenizerBase, chat: bool, system: str = "") -> F
     return Frame(tokenizer, before, after, strips)
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, message: str, system: str) -> str:
-    """Return a conversation of one message up to where the answer begins."""
+def _rendered(tokenizer: PreTrainedTokenizerBase, message: str, system: str, question: str) -> str:
+    """Return a conversation up to where the answer begins."""
     conversation = [{"role": "system", "content": system}] if system else []
-    conversation.append({"role": "user", "content": message})
+    conversation += [{"role": "user", "content": said} for said in (message, question) if said]
     return str(
         tokenizer.apply_chat_template(
             conversation,

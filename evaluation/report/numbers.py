@@ -1,4 +1,4 @@
-"""The numbers of each figure, before any ink: plain arrays that a test or a CSV can hold."""
+"""The numbers of each figure, before anything is drawn: plain arrays that a test or a CSV can hold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

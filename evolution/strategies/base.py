@@ -1,4 +1,4 @@
-"""What every strategy speaks: requests out, evaluations in."""
+"""The interface of all strategies: they return requests and take evaluations."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What decides in the default search: candidates on windows that all of them share, until the test has spoken."""
+"""What decides in the default search: candidates on windows that all of them share, until the test decides."""
 
 import math
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Every way out: a Transformers folder, vLLM and SGLang command lines, a GGUF file, and the model card."""
+"""Exports: a Transformers folder, vLLM and SGLang command lines, a GGUF file, and the model card."""
 
 from .gguf import export_gguf
 from .hf import export_hf

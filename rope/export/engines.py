@@ -5,7 +5,7 @@ from .static import has_su, su_attention_factor
 
 
 def departure(engine: str, model_type: str, factors: RescaleFactors) -> str | None:
-    """Return what an engine gets wrong with an export of a model type, with the way round it, or None.
+    """Return what an engine gets wrong with an export of a model type, with the work-around, or None.
 
     Args:
         engine: `transformers5`, `transformers4`, `vllm`, `lm_eval` (with Transformers 5) or `llama.cpp`; of the last,

@@ -59,3 +59,12 @@ def test_the_summary_of_the_engines_is_that_of_their_report() -> None:
         measured = [row for row in loaded if row["engine"].startswith(engine)]
         assert all(row["version"] in line for row in measured)
         assert f"| {max(max(row['difference'].values()) for row in measured):.1e} |" in line
+
+
+def test_the_files_that_changes_belong_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where a change belongs")[2]
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 15
+    named = [re.findall(r"`([\w/.]+)`", row)[-1] for row in rows]
+    named += [name for name in re.findall(r"`(\w+/[\w/.]*)`", text.partition("Some changes")[2]) if "NAME" not in name]
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -7,17 +7,17 @@ from transformers import PreTrainedTokenizerBase
 
 from ...data.seeding import seeded
 from .checkout import Checkout
+from .checkout_v2 import CheckoutV2
 from .data import HUB, HUB_V2, AnyRow, load_questions, load_rows
 from .metrics import CLASSIFICATION
-from .official import OFFICIAL, PREFIX, OfficialLongBench
+from .official import OFFICIAL, OFFICIAL_V2, PREFIX, V2_TASKS, OfficialLongBench, OfficialLongBench2
 from .registry import DATASETS, NAMES
 from .v1 import LongBench
 from .v2 import LongBench2
 
-V2_TASKS = ("longbench2", "longbench2_cot")
-TASKS = (*(f"longbench_{name}" for name in NAMES), *V2_TASKS, *OFFICIAL)
-"""Names of all tasks: 21 of v1, 13 of LongBench-E (`..._e`), v2 without and with chain of thought, and those of v1 and
-LongBench-E with the prompts of an official checkout."""
+TASKS = (*(f"longbench_{name}" for name in NAMES), *V2_TASKS, *OFFICIAL, *OFFICIAL_V2)
+"""Names of all tasks: 21 of v1, 13 of LongBench-E (`..._e`), v2 without and with chain of thought, and all of them
+with the prompts of an official checkout."""
 
 
 def build_longbench(
@@ -50,41 +50,40 @@ def build_longbench(
     """
     if name not in TASKS:
         raise ValueError(f"LongBench task must be one of {', '.join(TASKS)}, got {name!r}")
-    if name in V2_TASKS:
+    common = {"chat": chat, "batch_size": batch_size, "seed": seed}
+    if name.removeprefix(PREFIX) in V2_TASKS:
+        own = {} if name in V2_TASKS else {"checkout": CheckoutV2(_given(checkout))}
         questions = _select(load_questions(source or HUB_V2), samples, "longbench2", seed)
-        return LongBench2(
-            tokenizer=tokenizer,
-            rows=questions,
-            chain_of_thought=name == "longbench2_cot",
-            chat=chat,
-            batch_size=batch_size,
-            seed=seed,
-        )
+        task = LongBench2 if name in V2_TASKS else OfficialLongBench2
+        return task(tokenizer, rows=questions, chain_of_thought=name.endswith("_cot"), **own, **common)
     file = name.removeprefix(PREFIX).removeprefix("longbench_")
     dataset = DATASETS[file.removesuffix("_e")]
     dataset.metric.check_packages()
-    official = longbench_checkout(checkout) if name in OFFICIAL else None
+    official = Checkout(_given(checkout)) if name in OFFICIAL else None
     rows = load_rows(file, source or HUB, dataset.metric is CLASSIFICATION)
     chosen = _select(rows, samples, name.removeprefix(PREFIX), seed)
-    extended, common = file.endswith("_e"), {"chat": chat, "batch_size": batch_size, "seed": seed}
+    extended = file.endswith("_e")
     if official is None:
         return LongBench(tokenizer, dataset=dataset, rows=chosen, extended=extended, **common)
     dataset = official.dataset(dataset)
     return OfficialLongBench(tokenizer, checkout=official, dataset=dataset, rows=chosen, extended=extended, **common)
 
 
-def longbench_checkout(path: Path | str | None) -> Checkout:
-    """Return the official checkout.
+def check_checkout(name: str, path: Path | str | None) -> None:
+    """Raise ValueError if a task needs an official checkout, and none is given, or the folder is another one."""
+    if name in OFFICIAL:
+        Checkout(_given(path))
+    if name in OFFICIAL_V2:
+        CheckoutV2(_given(path))
 
-    Raises:
-        ValueError: none is given, or the folder is another one.
-    """
+
+def _given(path: Path | str | None) -> Path | str:
     if path is None:
         raise ValueError(
             "longbench_checkout must be a checkout of the official LongBench, got none; git clone "
             "https://github.com/THUDM/LongBench and give --longbench-checkout, or choose the tasks of longbench"
         )
-    return Checkout(path)
+    return path
 
 
 def _select(rows: tuple[AnyRow, ...], samples: int | None, name: str, seed: int) -> tuple[AnyRow, ...]:

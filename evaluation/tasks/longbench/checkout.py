@@ -69,25 +69,29 @@ class Checkout:
 
     @cached_property
     def _kept(self) -> dict[int, int]:
-        contexts = {name: re.search(r"-(\d+)k$", name) for name in self._read(KEPT)}
+        contexts = {name: re.search(r"-(\d+)k$", name) for name in read_object(self.path / KEPT)}
         return {1024 * int(found[1]): self._entry(KEPT, name, int) for name, found in contexts.items() if found}
 
-    def _read(self, file: str) -> dict[str, Any]:
-        try:
-            content = read_json(self.path / file)
-        except ValueError as error:
-            raise ValueError(f"{self.path / file} must be JSON, got {error}; restore the official file") from error
-        if not isinstance(content, dict):
-            raise ValueError(
-                f"{self.path / file} must be a JSON object, got a {type(content).__name__}; restore the official file"
-            )
-        return content
-
     def _entry(self, file: str, name: str, kind: type[str] | type[int]) -> Any:
-        value = self._read(file).get(name)
+        value = read_object(self.path / file).get(name)
         if type(value) is not kind or not value:
             raise ValueError(
                 f"{self.path / file} must have a {'text' if kind is str else 'number of tokens'} for {name}, got "
                 f"{value!r}; restore the official file"
             )
         return value
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Read a JSON object of a checkout.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        content = read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{file} must be JSON, got {error}; restore the official file") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must be a JSON object, got a {type(content).__name__}; restore the official file")
+    return content

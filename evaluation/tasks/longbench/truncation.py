@@ -47,7 +47,7 @@ class EncodedPrompt:
 
 
 def encode(prompt: Prompt, frame: Frame) -> EncodedPrompt:
-    """Tokenize a prompt as one text, so that no seam shows in its tokens."""
+    """Tokenize a prompt as one text, so that its tokens do not depend on how it was put together."""
     ids = frame.opening + frame.tokens(frame.shown("".join(prompt))) + frame.closing
     head = len(frame.opening) + len(frame.tokens(prompt.before))
     tail = len(frame.tokens(prompt.after)) + len(frame.closing)

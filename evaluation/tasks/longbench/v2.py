@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...scoring.generation import Generate
 from ..base import Advance
 from ..prompted import Record, Sample
@@ -65,14 +68,21 @@ class LongBench2(LongBenchTask):
 
     def items(self) -> Iterator[Item]:
         for place, row in enumerate(self.rows):
-            prompt = Prompt(BEFORE, row.context, AFTER + _asked(row) + self._ending)
             labels = {
                 "domain": row.domain,
                 "sub_domain": row.sub_domain,
                 "difficulty": row.difficulty,
                 "document_length": row.document_length,
             }
-            yield Item(f"{place} {row.id}", prompt, (row.answer,), labels)
+            yield Item(f"{place} {row.id}", self.prompt(row), (row.answer,), labels)
+
+    def prompt(self, row: Question) -> Prompt:
+        """Return what the model reads first: text and question."""
+        return Prompt(BEFORE, row.context, AFTER + _asked(row) + self._ending)
+
+    def answer_prompt(self, row: Question, reasoning: str) -> Prompt:
+        """Return what it reads after a chain of thought: question and reasoning, without the text."""
+        return Prompt(f"{OMITTED}{_asked(row)}{STEPS} ", reasoning, CONCLUSION)
 
     def samples(self, length: int) -> list[Sample]:
         needed = max((prompt.halves + ANSWER_TOKENS for prompt in self._answer_prompts), default=0)
@@ -134,12 +144,16 @@ class LongBench2(LongBenchTask):
         """The second prompts of a chain of thought, still without reasoning."""
         if not self.chain_of_thought:
             return []
-        return [encode(_answer_prompt(row, ""), self.frame) for row in self.rows]
+        return [encode(self.answer_prompt(row, ""), self.frame) for row in self.rows]
+
+    def answer_ids(self, prompt: Prompt, length: int, answer_tokens: int) -> NDArray[np.int64]:
+        """Return the tokens of the prompt after a chain of thought, at most `length - answer_tokens`."""
+        return encode(prompt, self.frame).fit(length - answer_tokens)
 
     def _conclusion(self, index: int, thought: Record) -> Sample:
-        prompt = encode(_answer_prompt(self.rows[index], thought.predicted.strip()), self.frame)
-        labels = {**thought.labels, "reasoning": thought.predicted}
-        return Sample(thought.item, prompt.fit(thought.length - ANSWER_TOKENS), thought.references, labels)
+        prompt = self.answer_prompt(self.rows[index], thought.predicted.strip())
+        ids = self.answer_ids(prompt, thought.length, ANSWER_TOKENS)
+        return Sample(thought.item, ids, thought.references, {**thought.labels, "reasoning": thought.predicted})
 
     def _record(self, length: int, sample: Sample, tokens: list[int]) -> Record:
         record = super()._record(length, sample, tokens)
@@ -159,7 +173,3 @@ class _Conclusions(LongBench2):
 def _asked(row: Question) -> str:
     choices = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, row.choices, strict=True))
     return QUESTION.format(question=row.question, choices=choices)
-
-
-def _answer_prompt(row: Question, reasoning: str) -> Prompt:
-    return Prompt(f"{OMITTED}{_asked(row)}{STEPS} ", reasoning, CONCLUSION)

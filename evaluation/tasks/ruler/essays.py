@@ -13,7 +13,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+|\n\s*\n\s*")
 
 
 class Essays:
-    """The sentences of documents, one document after the other, as a ring: long haystacks repeat them."""
+    """The sentences of documents, one document after the other; long haystacks repeat them."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments) -> None:
         self.tokenizer, self.data = tokenizer, data

@@ -2,6 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -54,7 +55,7 @@ def build_ruler(
     *,
     samples: int = 500,
     essays: TokenizedDocuments | None = None,
-    qa_file: Path | None = None,
+    qa_file: Path | Literal["hub"] | None = None,
     batch_size: int = 1,
     seed: int = 0,
     chat: bool = False,
@@ -66,7 +67,7 @@ def build_ruler(
         tokenizer: tokenizer of the model; lengths are counted in its tokens.
         samples: samples per length.
         essays: documents that the essay tasks hide needles in.
-        qa_file: SQuAD 2.0 JSON for `ruler_qa_1`, HotpotQA JSON for `ruler_qa_2`.
+        qa_file: SQuAD 2.0 JSON for `ruler_qa_1`, HotpotQA JSON for `ruler_qa_2`, or `hub` for the hub's copy of it.
         batch_size: prompts per forward.
         seed: seed of the samples.
         chat: whether prompts are put into the tokenizer's chat template.
@@ -85,7 +86,8 @@ def build_ruler(
     if issubclass(task, QuestionTask):
         if qa_file is None:
             raise ValueError(
-                f"qa_file must be a {task.data_format} JSON file for {name}, got None; give one, or leave the task out"
+                f"qa_file must be a {task.data_format} JSON file or `hub` for {name}, got None; give one, or leave the "
+                "task out"
             )
-        return task(tokenizer, batch_size, seed, samples, file=Path(qa_file), chat=chat)
+        return task(tokenizer, batch_size, seed, samples, source=qa_file, chat=chat)
     return task(tokenizer, batch_size, seed, samples, chat=chat)

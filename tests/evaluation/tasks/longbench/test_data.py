@@ -184,7 +184,7 @@ def test_a_hub_that_does_not_answer_is_an_error_and_no_sample(monkeypatch, error
 def test_the_datasets_are_the_21_and_13_of_the_papers():
     assert len(DATASETS) == 21
     assert len(NAMES) == 21 + 13
-    assert len(TASKS) == 2 * (21 + 13) + 2
+    assert len(TASKS) == 2 * (21 + 13 + 2)
     new_tokens = {dataset.max_new_tokens for dataset in DATASETS.values() if dataset.group == "summarization"}
     assert new_tokens == {512}
     plain = {name for name, dataset in DATASETS.items() if not dataset.chat}

@@ -3,9 +3,10 @@
 import json
 import re
 
+import datasets
 import pytest
 
-from longrope.evaluation.tasks.ruler.tasks import build_ruler
+from longrope.evaluation.tasks.ruler.tasks import RULER, build_ruler
 
 
 def documents_of(task, sample):
@@ -85,3 +86,48 @@ def test_files_of_another_format_or_with_too_few_questions_are_refused(tmp_path,
     (tmp_path / "lonely.json").write_text(json.dumps(lonely))
     with pytest.raises(ValueError, match="must hold documents beside those of a question"):
         build_ruler("ruler_qa_1", tokenizer, samples=1, qa_file=tmp_path / "lonely.json").samples(4096)
+
+
+def squad_rows(payload) -> list[dict]:
+    """The hub's rows of a SQuAD file."""
+    return [
+        {
+            "id": f"{title}-{place}",
+            "title": str(title),
+            "context": paragraph["context"],
+            "question": qa["question"],
+            "answers": {name: [answer[name] for answer in qa["answers"]] for name in ("text", "answer_start")},
+        }
+        for title, article in enumerate(payload["data"])
+        for paragraph in article["paragraphs"]
+        for place, qa in enumerate(paragraph["qas"])
+    ]
+
+
+def hotpot_rows(payload) -> list[dict]:
+    """The hub's rows of a HotpotQA file."""
+    columns = {"supporting_facts": ("title", "sent_id"), "context": ("title", "sentences")}
+    return [
+        {name: entry[name] for name in ("question", "answer")}
+        | {
+            name: dict(zip(names, map(list, zip(*entry[name], strict=True)), strict=True))
+            for name, names in columns.items()
+        }
+        for entry in payload
+    ]
+
+
+@pytest.mark.parametrize("name", ["ruler_qa_1", "ruler_qa_2"])
+def test_the_hub_gives_the_questions_of_the_file(tmp_path, monkeypatch, tokenizer, squad_file, hotpot_file, name):
+    file, to_rows = (squad_file, squad_rows) if name == "ruler_qa_1" else (hotpot_file, hotpot_rows)
+    parquet = tmp_path / "0000.parquet"
+    datasets.Dataset.from_list(to_rows(json.loads(file.read_text()))).to_parquet(parquet)
+    monkeypatch.setattr(RULER[name], "hub_files", str(parquet))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    hub, local = (build_ruler(name, tokenizer, samples=4, qa_file=source) for source in ("hub", file))
+    for ours, theirs in zip(hub.samples(1024), local.samples(1024), strict=True):
+        assert (ours.ids.tolist(), ours.references) == (theirs.ids.tolist(), theirs.references)
+    assert hub.protocol()["file"] == str(parquet)
+    monkeypatch.setattr(RULER[name], "hub_files", str(tmp_path / "none.parquet"))
+    with pytest.raises(ValueError, match=f"or `hub`, for {name}, got hub: .*can't be read.*; give the data set's own"):
+        build_ruler(name, tokenizer, samples=1, qa_file="hub").samples(1024)
