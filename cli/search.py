@@ -1,6 +1,7 @@
 """`longrope search`: reads settings, documents and model, checks what may go wrong, and searches."""
 
 from ..evaluation.data.tokenized import check_tokenizer
+from ..evaluation.scoring.compiling import compile_tokenwise
 from ..evaluation.scoring.model import load_model, pick_device
 from ..evolution import load_settings
 from ..hyperparams import preset
@@ -25,4 +26,6 @@ def run(config: SearchConfig) -> None:
     data = load_documents(config.tokenized, min_tokens, config.samples, settings.num_documents, config.seed)
     model, tokenizer = load_model(config.model, config.dtype, config.device, config.attn_implementation)
     check_tokenizer(data, tokenizer)
+    if config.compile:
+        compile_tokenwise(model)
     search_on_documents(prepare_readjustment(config, model), settings, model, tokenizer, data)
