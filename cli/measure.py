@@ -87,9 +87,7 @@ def measure_dtype(config: DoctorConfig, dtype: str) -> Measurement:
                 break
             rates[batch] = batch * length / statistics.median(seconds)
     if errors := [score.error for score in scores if score.error is not None]:
-        raise ValueError(
-            f"measure must score every candidate in {dtype}, got a failure: {errors[0]}; try another"
-        )
+        raise ValueError(f"measure must score every candidate in {dtype}, got a failure: {errors[0]}; try another")
     return Measurement([score.nats for score in scores if score.nats is not None], rates)
 
 

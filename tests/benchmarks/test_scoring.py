@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from benchmarks.scoring import __main__ as scoring
 from benchmarks.scoring.cells import Cell, growth
 

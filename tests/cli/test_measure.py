@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from scipy.stats import rankdata
 
 from longrope.cli import measure as measure_module
+from longrope.cli import search
 from longrope.cli.configs import DoctorConfig
 from longrope.cli.main import main
 from longrope.cli.measure import BATCHES, RAMPS, Measurement, measure, rank_correlation
@@ -54,3 +56,16 @@ def test_the_rank_correlation_is_pearsons_of_the_ranks() -> None:
 def test_without_documents_it_says_what_to_give() -> None:
     with pytest.raises(ValueError, match="give --model, --tokenized and --target-length"):
         measure(DoctorConfig(model="m", measure=True))
+
+
+def test_compile_compiles_the_model_of_a_search(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compiled(model: torch.nn.Module) -> None:
+        raise ValueError(f"{type(model).__name__} would be compiled")
+
+    monkeypatch.setattr(search, "compile_tokenwise", compiled)
+    tokens = tokenize_words(model_folder, tmp_path / "tokens")
+    options = {"model": model_folder, "tokenized": tokens, "target-length": 64, "output-dir": tmp_path / "run"}
+    assert main(["search", "--compile=true", *(f"--{name}={value}" for name, value in options.items())]) == 1
+    assert "LlamaForCausalLM would be compiled" in capsys.readouterr().err
