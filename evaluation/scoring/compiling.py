@@ -1,7 +1,7 @@
 """Compiled feed-forward layers and norms: their many small operations become a few loops (`torch.compile`).
 
-What differs between candidates, cos and sin, goes nowhere near them, and lengths are symbols in what is compiled: nothing
-is compiled again from one candidate to the next. Only a single row and several rows are two cases.
+What differs between candidates, cos and sin, goes nowhere near them, and lengths are symbols in what is compiled:
+nothing is compiled again from one candidate to the next. Only a single row and several rows are two cases.
 """
 
 from typing import Any

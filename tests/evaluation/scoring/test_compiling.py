@@ -1,4 +1,4 @@
-"""Compiled layers give the losses of plain ones, and are compiled for one row and for several, once for all candidates."""
+"""Compiled layers give the losses of plain ones; they are compiled for one row and for several, and never again."""
 
 from collections.abc import Iterator
 from typing import Any
