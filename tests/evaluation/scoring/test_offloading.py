@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
+from transformers import AutoModelForCausalLM
 
 from longrope.evaluation.objectives.perplexity import PerplexityObjective
 from longrope.evaluation.scoring.generation import greedy
@@ -36,9 +37,17 @@ def test_offloaded_weights_give_the_losses_and_answers_of_loaded_ones(
     assert torch.equal(greedy(model, ids, 4), answer)
 
 
-def test_auto_shard_places_a_model_and_scores_alike(make_data: Any, model_folder: Path) -> None:
+def test_a_model_that_accelerate_spread_is_scored_alike(make_data: Any, model_folder: Path, tmp_path: Path) -> None:
     documents = make_data([40]).documents
     whole, _ = load_model(str(model_folder), device="cpu")
-    spread, _ = load_model(str(model_folder), device="auto-shard")
-    assert spread.hf_device_map
+    spread, _ = load_model(str(model_folder), device="auto-shard")  # without a card all of it is on the CPU
+    placed = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu"}
+    partly = AutoModelForCausalLM.from_pretrained(
+        model_folder,
+        device_map={**placed, "model.rotary_emb": "cpu", "lm_head": "cpu"},
+        offload_folder=tmp_path,
+        dtype=torch.float32,
+    ).eval()
+    assert {parameter.is_meta for parameter in partly.parameters()} == {False, True}
     assert losses(spread, documents) == losses(whole, documents)
+    assert losses(partly, documents) == pytest.approx(losses(whole, documents), rel=1e-6)
