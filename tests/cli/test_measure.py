@@ -67,5 +67,5 @@ def test_compile_compiles_the_model_of_a_search(
     monkeypatch.setattr(search, "compile_tokenwise", compiled)
     tokens = tokenize_words(model_folder, tmp_path / "tokens")
     options = {"model": model_folder, "tokenized": tokens, "target-length": 64, "output-dir": tmp_path / "run"}
-    assert main(["search", "--compile=true", *(f"--{name}={value}" for name, value in options.items())]) == 1
+    assert main(["search", "--compile=true", *(f"--{name}={value}" for name, value in options.items())]) == 2
     assert "LlamaForCausalLM would be compiled" in capsys.readouterr().err
