@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source examples/setup.sh
-python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("benchmarks/gpu.sh needs a CUDA device, and torch finds none here; without one run python benchmarks/scoring.py, with fewer --layers and shorter --lengths")'
+python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("benchmarks/gpu.sh needs a CUDA device, and torch finds none here; without one run python -m benchmarks.scoring")'
 
 run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
@@ -13,4 +13,4 @@ longrope tokenize --model examples/tiny/model --dataset python-packages --split 
     --save-tokenized "$run/tokens"
 timeout 120 longrope search --model examples/tiny/model --tokenized "$run/tokens" --target-length 2048 --samples 4 \
     --hyper-params hyperparams/tiny-reduced.yaml --attention-factor yarn --device cuda --output-dir "$run/search"
-timeout 300 python benchmarks/scoring.py --device cuda --minutes 4 --search-run "$run/search"
+timeout 300 python -m benchmarks.scoring --device cuda --minutes 4 --search-run "$run/search"

@@ -109,7 +109,10 @@ class SearchConfig:
     seed: int = 0
     """Seed of the search and of the needles."""
     batch_size: int = 8
-    """Candidates per forward; halved by itself when memory runs out."""
+    """Candidates per forward, halved by itself when memory runs out; `longrope doctor --measure` finds the fastest."""
+    compile: bool = False
+    """Compile feed-forward layers and norms (torch.compile): the first forward takes longer, the others less. On a
+    processor it needs a C++ compiler."""
     resume: bool = False
     """Continue the run in the folder as if it had never stopped, also on another machine; one that has ended goes on if
     its budget is larger now."""
@@ -125,7 +128,7 @@ class SearchConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, or auto-shard to spread the layers over all devices."""
     dtype: str = "auto"
-    """auto (bfloat16 on CUDA, float32 on CPU) or a torch dtype."""
+    """auto (bfloat16 on CUDA, float32 on CPU) or a torch dtype; `longrope doctor --measure` finds the fastest here."""
     attn_implementation: str = "auto"
     """auto (flash_attention_2 if it can run, else sdpa) or a name Transformers knows."""
     executor: Literal["auto", "inline", "processes", "ray"] = "auto"
@@ -196,6 +199,8 @@ class DoctorConfig:
     Example: longrope doctor --model meta-llama/Meta-Llama-3-8B
 
     Example: longrope doctor --plan --model meta-llama/Meta-Llama-3-8B --target-length 131072 --device-memory-gb 80
+
+    Example: longrope doctor --measure --model examples/tiny/model --tokenized DATA --target-length 2048
     """
 
     model: str | None = None
@@ -204,10 +209,13 @@ class DoctorConfig:
     """Context length of the pre-training, in tokens (default: the model's max_position_embeddings)."""
     plan: bool = False
     """Plan a search to --target-length and its evaluation, and exit with 2 if they can't be done."""
+    measure: bool = False
+    """Score candidates at --target-length on a document of --tokenized: which dtype and how many candidates per forward
+    are fastest here, and whether bfloat16 keeps their order."""
     target_length: int | None = None
-    """plan: context length to extend to, in tokens."""
+    """plan, measure: context length to extend to, in tokens."""
     tokenized: str | None = None
-    """plan: search documents, a folder written by `longrope tokenize`; are there enough long ones?"""
+    """plan, measure: search documents, a folder written by `longrope tokenize`; are there enough long ones?"""
     evaluation_tokenized: str | None = None
     """plan: evaluation documents (default: those of --tokenized that the search leaves)."""
     hyper_params: str = "hybrid"

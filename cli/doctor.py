@@ -11,15 +11,19 @@ from ..evaluation.scoring.model import load_model, pick_attention, pick_device, 
 from ..rope import install
 from ..rope.describe import RopeDescription, describe_rope, probe_model
 from .configs import DoctorConfig
+from .measure import measure
 from .plan import print_plan
 
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def run(config: DoctorConfig) -> None:
-    """Print the choices and, with a model, its RoPE and the canary; or the plan of an extension."""
+    """Print the choices and, with a model, its RoPE and the canary; or the plan of an extension, or what is fastest."""
     if config.plan:
         print_plan(config)
+        return
+    if config.measure:
+        _print(measure(config))
         return
     device = pick_device(config.device)
     name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ..evaluation.comparison.results import model_fingerprint
 from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
 from ..evaluation.objectives.base import WindowScore
+from ..evaluation.scoring.compiling import compile_tokenwise
 from ..evaluation.scoring.model import load_model
 from ..evolution import Objective, Settings, Unit, UnitScores, score_unit
 from ..execution import Executor, Resources, TaskLost
@@ -74,6 +75,8 @@ class SearchFactory:
         config = self.config
         model, tokenizer = load_model(config.model, config.dtype, device_of(config), config.attn_implementation)
         check_tokenizer(self.data, tokenizer)
+        if config.compile:
+            compile_tokenwise(model)
         config = prepare_readjustment(config, model)
         installation = install(model, config.original_length)
         objective = build_objective(config, self.settings, model, tokenizer, installation, self.data)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from ...rope import Installation, RescaleFactors
 from ..scoring.batching import Batcher
 from ..scoring.loss import DocumentScore, document_scores, positions_at_once, token_nats
+from ..scoring.model import input_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class WindowObjective(ABC):
         """Return one score per candidate, in order, on the window with this index."""
         cost = self.tokens(document)
         ids, scored = self.window(document)
-        ids = ids.to(self.model.device)
+        ids = ids.to(input_device(self.model))
 
         def forward(batch: Sequence[RescaleFactors]) -> list[WindowScore]:
             self.installation.set(batch)

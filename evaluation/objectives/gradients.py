@@ -21,6 +21,7 @@ from ..scoring.batching import in_fitting_chunks
 from ..scoring.chunks import ROWS, Forward, in_chunks, recomputing, wrapped_forwards
 from ..scoring.cost import gradient_bytes, input_bytes, model_size
 from ..scoring.loss import differentiable_token_nats
+from ..scoring.model import input_device
 from ..scoring.resources import should_offload
 from .base import WindowObjective, WindowScore
 from .mixed import MixedObjective
@@ -98,7 +99,7 @@ def _differentiate(
         on_cpu = (short_of_memory or _needs_offload(part.model, len(ids))) if offload is None else offload
         with torch.enable_grad(), in_chunks(part.model, rows), recomputed(part.installation.layers, on_cpu):
             changes = part.installation.set_differentiable(candidate)
-            losses = differentiable_token_nats(part.model, ids[None].to(part.model.device), part.chunk, scored)
+            losses = differentiable_token_nats(part.model, ids[None].to(input_device(part.model)), part.chunk, scored)
             total = losses.double().sum()
             (derivatives,) = torch.autograd.grad(total, changes)
         return total.item(), derivatives.tolist()

@@ -95,5 +95,6 @@ class Batcher:
                 if len(batch) == 1 or not is_out_of_memory(error):
                     raise
             self.batch_size = len(batch) // 2
+            warnings.warn(f"memory ran out in a pass of {len(batch)}; it goes on by {self.batch_size}", stacklevel=2)
             free_memory()
         return results

@@ -10,6 +10,7 @@ from .attention import without_masks
 from .batching import fitting_rows, in_fitting_chunks
 from .cache import needs_offload, offloaded_cache
 from .chunks import OFFLOADED_CHUNK, PREFILL_CHUNK, ROWS, in_chunks
+from .model import input_device
 
 NOT_FINITE = -1
 
@@ -50,7 +51,7 @@ def greedy(
         on_cpu = (short_of_memory or needs_offload(model, ids.shape[1] + num_tokens)) if offload is None else offload
         cache = offloaded_cache(model) if on_cpu else None
         chunk = prefill_chunk or (OFFLOADED_CHUNK if on_cpu else PREFILL_CHUNK)
-        *before, step = ids.to(model.device).split(max(1, chunk * rows // ROWS), dim=1)
+        *before, step = ids.to(input_device(model)).split(max(1, chunk * rows // ROWS), dim=1)
         with without_masks(), in_chunks(model, rows):
             for part in before:
                 cache = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).past_key_values

@@ -26,6 +26,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .loss import token_nats
+from .model import input_device
 
 TokenLosses = Callable[[torch.Tensor], torch.Tensor]
 """Token ids, shape (B, T), to the losses of tokens 1 .. T-1 in nats, shape (B, T - 1): what an evaluator is asked."""
@@ -143,7 +144,7 @@ def _losses_in_blocks(losses: TokenLosses, ids: torch.Tensor, context: int, wind
 
 def model_losses(model: PreTrainedModel) -> TokenLosses:
     """Return the losses of a model as it is when it is asked."""
-    return lambda ids: token_nats(model, ids.to(model.device))
+    return lambda ids: token_nats(model, ids.to(input_device(model)))
 
 
 def key_spans(offsets: Sequence[Span], places: Sequence[int]) -> list[Span]:

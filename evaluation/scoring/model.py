@@ -156,6 +156,17 @@ def pick_dtype(dtype: str, device: str) -> torch.dtype | Literal["auto"]:
     return value
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Return the device that token ids go to.
+
+    That of the input embeddings; the CPU where they rest in main memory or on the disk, from where accelerate moves
+    inputs and weights together.
+    """
+    embeddings = model.get_input_embeddings()
+    place = next(embeddings.parameters()).device
+    return torch.device("cpu") if place.type == "meta" else place
+
+
 def pick_attention(attn_implementation: str, model_type: str, dtype: str, device: str) -> str:
     """Return the attention kernel that `auto` stands for, given the model's type, dtype and device."""
     if attn_implementation != "auto":

@@ -24,6 +24,7 @@ from ..scoring.batching import Batcher
 from ..scoring.estimates import mean_score, token_weighted_perplexity
 from ..scoring.key_tokens import KeyTokenRule, Span, TokenLosses, find_key_tokens, key_spans, places_in_spans
 from ..scoring.loss import DocumentScore, document_score, token_nats
+from ..scoring.model import input_device
 from .base import Advance, Cell, Failure, Measurement, check_failures
 
 FORMAT = "longrope-key-tokens"
@@ -221,7 +222,7 @@ class LongPPL:
         windows = window_tensor(self.data.documents, max(lengths))
 
         def forward(batch: Sequence[int]) -> list[dict[int, DocumentScore]]:
-            nats = token_nats(model, windows[list(batch)].to(model.device))
+            nats = token_nats(model, windows[list(batch)].to(input_device(model)))
             advance(len(batch) * max(lengths))
             return [self._prefixes(number, row, lengths) for number, row in zip(batch, nats, strict=True)]
 

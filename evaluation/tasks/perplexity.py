@@ -23,6 +23,7 @@ from ..data.windows import window_tensor
 from ..scoring.batching import Batcher
 from ..scoring.estimates import document_weighted_perplexity, token_weighted_perplexity
 from ..scoring.loss import DocumentScore, document_score, token_nats
+from ..scoring.model import input_device
 from .base import Advance, Cell, Failure, Measurement, check_failures
 
 POSITION_BINS = 32
@@ -85,7 +86,7 @@ def token_losses(
     windows = window_tensor(data.documents, length)
 
     def forward(batch: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        nats = token_nats(model, torch.stack(list(batch)).to(model.device))
+        nats = token_nats(model, torch.stack(list(batch)).to(input_device(model)))
         advance(len(batch) * length)
         return list(nats.cpu())
 

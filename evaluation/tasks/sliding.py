@@ -26,6 +26,7 @@ from ..data.windows import window_tensor
 from ..scoring.batching import Batcher
 from ..scoring.estimates import token_weighted_perplexity
 from ..scoring.loss import DocumentScore, document_score, token_nats
+from ..scoring.model import input_device
 from .base import Advance, Cell, Measurement
 from .perplexity import describe_documents, measure
 
@@ -131,7 +132,7 @@ class SlidingPerplexity:
         def forward(batch: Sequence[tuple[int, Window]]) -> list[DocumentScore]:
             size, context = batch[0][1].shape
             rows = [torch.from_numpy(documents[n].ids[window.start : window.stop]) for n, window in batch]
-            ids = torch.stack(rows).to(model.device)
+            ids = torch.stack(rows).to(input_device(model))
             nats = token_nats(model, ids, scored=torch.arange(context, size))
             advance(ids.numel())
             return [document_score(row) for row in nats]

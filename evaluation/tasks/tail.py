@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from ..data.tokenized import TokenizedDocuments, check_vocabulary
 from ..scoring.batching import Batcher
 from ..scoring.loss import document_score, token_nats
+from ..scoring.model import input_device
 from .base import Advance, Cell
 from .perplexity import describe_documents, measure
 
@@ -70,7 +71,7 @@ class TailPerplexity:
 
             def forward(batch: Sequence[torch.Tensor], places: torch.Tensor = places) -> list[torch.Tensor]:
                 ids = torch.stack(list(batch))
-                nats = token_nats(model, ids.to(model.device), scored=places)
+                nats = token_nats(model, ids.to(input_device(model)), scored=places)
                 advance(ids.numel())
                 return list(nats.cpu())
 

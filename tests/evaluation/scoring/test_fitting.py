@@ -99,3 +99,18 @@ def test_other_errors_are_not_tried_again(llama: Any) -> None:
     with pytest.raises(RuntimeError, match="shapes disagree"):
         in_fitting_chunks(llama, broken)
     assert calls == [64]
+
+
+def test_candidates_keep_their_losses_where_memory_runs_out(llama: Any, starve: Any, make_data: Any) -> None:
+    with install(llama) as installation:
+        objective = PerplexityObjective(llama, installation, make_data([40]).documents, 40, 4)
+        candidates = [YaRN(scale).factors(installation.geometry) for scale in (2.0, 3.0, 4.0, 8.0)]
+        expected = objective.score(candidates, 0)
+        starve(20)
+        with pytest.warns(UserWarning) as told:
+            found = objective.score(candidates, 0)
+    assert [one.error for one in found] == [None] * 4
+    assert [one.nats for one in found] == pytest.approx([one.nats for one in expected], rel=1e-5)
+    words = [str(one.message) for one in told]
+    assert any("in a pass of 4; it goes on by 2" in one for one in words)
+    assert any("runs again in chunks of 16 tokens" in one for one in words)

@@ -1,0 +1,1 @@
+"""Candidate scoring beside the bare forward and the call with labels."""
