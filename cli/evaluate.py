@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,25 @@ import numpy as np
 from ..evaluation.comparison.cells import Collected, collect, method_key, read_cells
 from ..evaluation.comparison.compare import run_cells
 from ..evaluation.comparison.methods import Methods, build_methods
-from ..evaluation.comparison.results import LeftOut, ResultRow, Results, provenance, read_results, write_results
+from ..evaluation.comparison.results import LeftOut, ResultRow, Results, read_results, write_results
 from ..evaluation.comparison.ruler_means import ruler_means
 from ..evaluation.comparison.runner import CellRunner
-from ..evaluation.data.tokenized import TokenizedDocuments, check_tokenizer
+from ..evaluation.data.tokenized import TokenizedDocuments
 from ..evaluation.report.figures import draw_accuracy, draw_lambdas, draw_perplexity, draw_search
 from ..evaluation.report.numbers import SearchCurve, curves, lambda_profiles
 from ..evaluation.report.table import render_tables
-from ..evaluation.scoring.model import load_model, read_config
+from ..evaluation.scoring.model import read_config
 from ..evolution import search_curve
-from ..execution import Resources, only
+from ..execution import only
 from ..rope import Method, RescaleFactors, RopeGeometry, write_atomically
 from ..rope.describe import describe_rope
 from .comparison_configs import EvaluateConfig
+from .comparison_worker import ComparisonFactory
 from .documents import EVALUATION_DOCUMENTS, load_documents
-from .executors import device_of, open_executor, use
+from .executors import open_executor
 from .longppl import compared_evaluator
 from .preflight import preflight
-from .tasks import Sources, build_tasks, check_data, missing_data, task_names
+from .tasks import check_data, missing_data, task_names
 
 RESULTS_JSON = "results.json"
 
@@ -54,7 +54,7 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
     )
     methods, folder = chosen.by_name, Path(config.output_dir)
     _warn(config, geometry, methods)
-    with open_executor(config, EvaluationFactory(config, methods, _documents(config, chosen), extends)) as executor:
+    with open_executor(config, ComparisonFactory(config, methods, _documents(config, chosen), extends)) as executor:
         outline = only(executor, CellRunner.outline)
         compared = run_cells(executor, outline, folder)
     origin, protocols = outline.provenance, outline.provenance["protocols"]
@@ -68,28 +68,6 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
     _tell(collected, left_out, folder)
     if compared.failures:
         raise RuntimeError(f"{len(compared.failures)} cells or samples failed; {folder / RESULTS_JSON} lists them")
-
-
-@dataclass(frozen=True)
-class EvaluationFactory:
-    """Loads the model and builds the tasks, where cells run."""
-
-    config: EvaluateConfig
-    methods: Mapping[str, Method | RescaleFactors]
-    data: TokenizedDocuments | None
-    extends: str | None
-
-    def __call__(self, resources: Resources) -> CellRunner:
-        use(resources)
-        config = self.config
-        model, tokenizer = load_model(config.model, config.dtype, device_of(config), config.attn_implementation)
-        if self.data is not None:
-            check_tokenizer(self.data, tokenizer)
-        tasks = build_tasks(Sources(config, model, tokenizer, self.data))
-        protocols = {task.name: task.protocol() for task in tasks}
-        extra = {} if self.extends is None else {"extends": self.extends}
-        origin = provenance(model, config.model, protocols, config=asdict(config), seed=config.seed, **extra)
-        return CellRunner(model, self.methods, config.lengths, tasks, origin, config.original_length)
 
 
 def _documents(config: EvaluateConfig, chosen: Methods) -> TokenizedDocuments | None:

@@ -15,11 +15,11 @@ from ..evaluation.scoring.model import load_model, read_config
 from ..evaluation.tasks.longppl import Evaluator, LongPPL, load_key_tokens
 from ..rope import Method, RescaleFactors, RopeGeometry, load_factors, rope_geometry
 from ..rope.methods import NoScaling
-from .comparison_configs import EvaluateConfig
+from .task_options import TaskOptions
 
 
 def build_longppl(
-    config: EvaluateConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments
+    config: TaskOptions, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: TokenizedDocuments
 ) -> LongPPL:
     """Return LongPPL with key tokens found by the unmodified model inside its own window, or by another model."""
     original = rope_geometry(model, config.original_length).original_length

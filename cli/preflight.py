@@ -29,6 +29,7 @@ from .comparison_configs import EvaluateConfig, SweepConfig
 from .configs import DoctorConfig, SearchConfig
 from .documents import EVALUATION_DOCUMENTS, LEAST_DOCUMENTS
 from .executors import executor_kind
+from .task_options import TaskOptions
 from .tasks import READ_DOCUMENTS, task_names
 
 GIB = 2**30
@@ -86,7 +87,7 @@ def preflight(
         )
     check_disk(config.model, subject, config.output_dir)
     check_memory("a forward", forward_need(subject, length), subject.memory, length)
-    if isinstance(config, EvaluateConfig) and set(task_names(config)) - set(READ_DOCUMENTS):
+    if isinstance(config, TaskOptions) and set(task_names(config)) - set(READ_DOCUMENTS):
         check_memory("a prompt and its cache", prompt_need(subject, length), subject.memory, length)
         check_main_memory(prompt_on_cpu(subject, length), subject.main_memory, length)
     if wants_gradients(settings) and (verdict := gradient_verdict(subject, length)) is not None:

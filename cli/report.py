@@ -10,6 +10,7 @@ from ..evaluation.comparison.cells import read_journal
 from ..evaluation.report.build import build_report
 from ..evaluation.report.numbers import SearchCurve
 from ..evaluation.report.runs import RESULTS_JSON, combine, read_evaluation
+from ..evaluation.report.sweep_part import SWEEP_JSON, read_sweep_run
 from ..evaluation.report.writing import write_report
 from ..evolution import search_curve
 from ..rope import load_factors
@@ -25,14 +26,16 @@ def run(config: ReportConfig) -> None:
     for folder in folders.values():
         for note in read_journal(folder).notes():
             print(f"note: {folder}: {note}")
-    evaluations = combine([read_evaluation(folder) for folder in folders.values() if (folder / RESULTS_JSON).is_file()])
+    sweeps = {folder: read_sweep_run(folder) for folder in folders.values() if (folder / SWEEP_JSON).is_file()}
+    measured = [folder for folder in folders.values() if (folder / RESULTS_JSON).is_file() and folder not in sweeps]
+    evaluations = combine([read_evaluation(folder) for folder in measured])
     searches = {name: _curve(folder) for name, folder in folders.items() if (folder / HISTORY_JSONL).is_file()}
     searched = {
         name: load_factors(folder / FACTORS_JSON)
         for name, folder in folders.items()
         if (folder / FACTORS_JSON).is_file()
     }
-    report = build_report(evaluations, searches, searched)
+    report = build_report(evaluations, searches, searched, list(sweeps.values()))
     output = Path(config.output_dir)
     write_report(report, output, lambda pictures: tqdm(pictures, desc="figures", disable=None))
     for part in report.parts:

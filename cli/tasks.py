@@ -29,8 +29,8 @@ from ..evaluation.tasks.ruler.tasks import RULER, build_ruler, reads_essays
 from ..evaluation.tasks.sliding import SlidingPerplexity
 from ..evaluation.tasks.tail import TailPerplexity
 from ..rope.names import unknown_name
-from .comparison_configs import EvaluateConfig
 from .longppl import build_longppl
+from .task_options import TaskOptions
 
 LM_EVAL = "lm_eval:"
 STANDARD = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthfulqa_mc2": 0}
@@ -45,7 +45,7 @@ QUESTIONS = {"ruler_qa_1": "ruler_squad", "ruler_qa_2": "ruler_hotpotqa"}
 class Sources:
     """What tasks are built from."""
 
-    config: EvaluateConfig
+    config: TaskOptions
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     data: TokenizedDocuments | None
@@ -154,7 +154,7 @@ def _official_passkey(sources: Sources) -> Task:
     return cast(Task, OfficialPasskey(sources.tokenizer, checkout=checkout, num_samples=samples, **sources.prompted))
 
 
-def _longrope_checkout(config: EvaluateConfig) -> LongRoPECheckout:
+def _longrope_checkout(config: TaskOptions) -> LongRoPECheckout:
     if config.longrope_checkout is None:
         raise ValueError(
             "longrope_checkout must be a checkout of the official LongRoPE for official_passkey, got none; git clone "
@@ -168,7 +168,7 @@ def _official_niah(sources: Sources) -> Task:
     return cast(Task, OfficialNeedle(sources.tokenizer, checkout=checkout, depths=depths, **sources.prompted))
 
 
-def _needle_checkout(config: EvaluateConfig) -> NeedleCheckout:
+def _needle_checkout(config: TaskOptions) -> NeedleCheckout:
     if config.niah_checkout is None:
         raise ValueError(
             "niah_checkout must be a checkout of the official needle test for official_niah, got none; git clone "
@@ -184,7 +184,7 @@ def _official_nolima(sources: Sources) -> Task:
     return cast(Task, task)
 
 
-def _nolima_checkout(config: EvaluateConfig) -> NoLiMaCheckout:
+def _nolima_checkout(config: TaskOptions) -> NoLiMaCheckout:
     if config.nolima_checkout is None:
         raise ValueError(
             "nolima_checkout must be a checkout of the official NoLiMa for official_nolima, got none; git clone "
@@ -237,7 +237,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Names that stand for several tasks."""
 
 
-def needs_documents(name: str, config: EvaluateConfig) -> bool:
+def needs_documents(name: str, config: TaskOptions) -> bool:
     """Tell whether a task reads evaluation documents with these options."""
     if name in RULER:
         return reads_essays(name)
@@ -245,7 +245,7 @@ def needs_documents(name: str, config: EvaluateConfig) -> bool:
     return name in READ_DOCUMENTS or haystack.get(name.partition("_")[0]) == "documents"
 
 
-def check_data(config: EvaluateConfig) -> None:
+def check_data(config: TaskOptions) -> None:
     """Raise ValueError if a task needs documents or an official checkout, and none are given."""
     needing = [name for name in task_names(config) if needs_documents(name, config)]
     if needing and config.tokenized is None:
@@ -271,7 +271,7 @@ def check_data(config: EvaluateConfig) -> None:
         _longrope_checkout(config)
 
 
-def task_names(config: EvaluateConfig) -> list[str]:
+def task_names(config: TaskOptions) -> list[str]:
     """Return the tasks that the names and groups of an evaluation stand for, each once.
 
     Raises:
@@ -289,7 +289,7 @@ def task_names(config: EvaluateConfig) -> list[str]:
     return list(dict.fromkeys(spelled))
 
 
-def missing_data(config: EvaluateConfig) -> dict[str, str]:
+def missing_data(config: TaskOptions) -> dict[str, str]:
     """Return the tasks of the chosen groups whose data is not given, and what would give it."""
     chosen = {task for name in config.tasks for task in GROUPS.get(name, ()) if task not in config.tasks}
     return {

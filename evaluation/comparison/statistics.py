@@ -55,7 +55,10 @@ class SmoothFit(NamedTuple):
 
 
 def paired_differences(
-    scores: NDArray[np.float64], seed: int, weights: NDArray[np.float64] | None = None
+    scores: NDArray[np.float64],
+    seed: int,
+    weights: NDArray[np.float64] | None = None,
+    against: int | None = None,
 ) -> list[PairedDifference]:
     """Compare every pair of methods on the items that all of them were scored on.
 
@@ -66,6 +69,7 @@ def paired_differences(
         scores: shape (methods, items).
         seed: of the resampling.
         weights: of the items, shape (items,), the same for all methods, e.g. their tokens; None: all alike.
+        against: compare this method alone with each of the others; None: every pair.
 
     Raises:
         ValueError: there are no items.
@@ -73,7 +77,8 @@ def paired_differences(
     num_items = scores.shape[1]
     if num_items == 0:
         raise ValueError("paired differences need at least one item that all methods were scored on, got none")
-    pairs = list(combinations(range(len(scores)), 2))
+    rows = range(len(scores))
+    pairs = list(combinations(rows, 2)) if against is None else [(against, row) for row in rows if row != against]
     if not pairs:
         return []
     weights = np.ones(num_items) if weights is None else np.asarray(weights, float)

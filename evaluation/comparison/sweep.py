@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from ...rope import build_method
 from ...rope.parsing import read_yaml
-from .cells import CellEntry, method_key
-from .results import ResultRow
-from .statistics import SIGNIFICANCE, holm, paired_differences
+from .cells import method_key
 
 DIGITS = 4
 """Significant digits of a parameter: a method's text holds exactly what was run."""
@@ -125,85 +123,3 @@ def read_sweep(path: str | Path) -> Sweep:
         if str(error).startswith("unknown"):
             raise ValueError(f"a sweep must name a method and its parameters, got {path}: {error}") from error
     return sweep
-
-
-class Point(NamedTuple):
-    """One configuration of a sweep and how it did."""
-
-    method: str
-    """Name of the method without parameters."""
-    spec: str
-    """Text that `build_method` reads."""
-    perplexity: float
-    low: float | None
-    high: float | None
-    n: int
-    """Documents."""
-    rank: int
-    """Place among the points of the same method, 1 the lowest perplexity; equal perplexities share a place."""
-    p: float | None
-    """Corrected p-value of the difference from the best of the same method; None for the best itself, or untestable."""
-    tied: bool
-    """Whether the documents do not prove it worse than the best of the same method."""
-
-
-def rank_points(entries: Sequence[CellEntry], length: int, seed: int) -> list[Point]:
-    """Return the finished points of a sweep by method, the lowest perplexity at a length first.
-
-    Each point is compared with the best of its method on the same documents; p-values are corrected for the number of
-    points, but the best was picked on these documents too, so its lead is real only on others.
-
-    Args:
-        entries: cells of the task `perplexity`.
-        length: the length to rank at, in tokens.
-        seed: of the resampling.
-    """
-    scored = [
-        (entry, row)
-        for entry in entries
-        if entry.error is None
-        for row in entry.rows(length)
-        if row.metric == "token_weighted"
-    ]
-    points: list[Point] = []
-    for method in dict.fromkeys(_base(entry.method) for entry, _ in scored):
-        alike = sorted((one for one in scored if _base(one[0].method) == method), key=lambda one: one[1].value)
-        p_values = _against_best(alike, seed)
-        for (entry, row), p in zip(alike, p_values, strict=True):
-            rank = 1 + sum(other.value < row.value for _, other in alike)
-            tied = p is None or p >= SIGNIFICANCE
-            points.append(Point(method, entry.method, row.value, row.low, row.high, row.n, rank, p, tied))
-    return points
-
-
-def parameters_of(spec: str) -> dict[str, str]:
-    """Return the parameters of a method's text, by name."""
-    text = spec.partition(":")[2]
-    return dict(part.split("=", 1) for part in text.split(",")) if text else {}
-
-
-def _base(spec: str) -> str:
-    return spec.partition(":")[0]
-
-
-def _against_best(scored: Sequence[tuple[CellEntry, ResultRow]], seed: int) -> list[float | None]:
-    """Return the corrected p-value of each entry's difference from the first, None for the first."""
-    best, *others = [_losses(entry, row.length) for entry, row in scored]
-    p_values: list[float | None] = []
-    for other in others:
-        shared = [document for document in best if document in other]
-        if not shared:
-            p_values.append(None)
-            continue
-        losses = np.array([[points[document][0] for document in shared] for points in (best, other)])
-        tokens = np.array([best[document][1] for document in shared], float)
-        p_values.append(paired_differences(losses, seed, tokens)[0].p)
-    corrected = iter(holm([p for p in p_values if p is not None]))
-    return [None, *(None if p is None else next(corrected) for p in p_values)]
-
-
-def _losses(entry: CellEntry, length: int) -> dict[str, tuple[float, int]]:
-    """Return nats per token, and tokens, of each document with a score."""
-    whole = [record for record in entry.records if record["length"] == length and record.get("kind") is None]
-    scored = [record for record in whole if record["error"] is None]
-    return {record["document"]: (record["nats"] / record["tokens"], record["tokens"]) for record in scored}

@@ -15,6 +15,7 @@ from .numbers import SearchCurve
 from .ranking import Ranking, rank
 from .relations import best_variants
 from .runs import Evaluation, only
+from .sweep_part import SweepRun, sweep_part
 from .verdict import short_verdict, verdict
 
 MAX_METHODS = 12
@@ -25,33 +26,39 @@ def build_report(
     evaluations: Sequence[Evaluation],
     searches: Mapping[str, SearchCurve],
     searched: Mapping[str, RescaleFactors],
+    sweeps: Sequence[SweepRun] = (),
 ) -> Report:
-    """Return the report of some evaluations and searches.
+    """Return the report of some evaluations, sweeps and searches.
 
     Args:
         evaluations: of `runs.combine`; each becomes a part of its own.
         searches: curves of searches, by the name they are reported under.
         searched: factors that searches found, by name; shown where no evaluation tells the factors of its methods.
+        sweeps: each becomes a part of its own.
 
     Raises:
         ValueError: there is nothing to report.
     """
-    if not (evaluations or searches or searched):
+    if not (evaluations or searches or searched or sweeps):
         raise ValueError("runs must hold results or a search, got neither; run longrope evaluate or longrope search")
     parts, csv = [], {}
     for place, evaluation in enumerate(evaluations, start=1):
-        suffix = "" if len(evaluations) == 1 else f"-{place}"
+        suffix = "" if len(evaluations) + len(sweeps) == 1 else f"-{place}"
         part, rankings = evaluation_part(evaluation, suffix)
         parts.append(part)
         csv[f"results{suffix}"] = [vars(row) for row in evaluation.rows]
         csv[f"differences{suffix}"] = tables.contrast_rows(rankings)
         csv[f"costs{suffix}"] = tables.cost_rows(evaluation.costs)
+    for place, sweep in enumerate(sweeps, start=len(evaluations) + 1):
+        part, numbers = sweep_part(sweep, "" if len(evaluations) + len(sweeps) == 1 else f"-{place}")
+        parts.append(part)
+        csv |= numbers
     extra = [sections.search_section(searches)] if searches else []
     if searched and not any(evaluation.factors for evaluation in evaluations):
         extra.append(sections.lambda_section(searched))
     if extra:
         parts.append(Part("Search", ", ".join(searches or searched), _search_verdict(searches), [], extra))
-    if len(evaluations) == 1 and extra:
+    if len(evaluations) == 1 and not sweeps and extra:
         parts = [replace(parts[0], sections=_with(parts[0].sections, extra))]
     return Report([_numbered(part, place) for place, part in enumerate(parts, start=1)] if parts[1:] else parts, csv)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -90,14 +90,15 @@ def mark_trained(axes: Axes, original_length: int) -> None:
     axes.axvline(original_length, color="grey", linestyle=":", linewidth=1, label=label)
 
 
-def log_axis(axes: Axes) -> None:
-    """Make y logarithmic, with plain numbers, if what is drawn spans a few doublings; else it stays linear."""
-    low, high = axes.get_ylim()
+def log_axis(axes: Axes, name: Literal["x", "y"] = "y") -> None:
+    """Make an axis logarithmic, with plain numbers, if what is drawn spans a few doublings; else it stays linear."""
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
     if low > 0 and high < LOGARITHMIC_FROM * low:
         return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(plain))
-    axes.yaxis.set_minor_formatter(FuncFormatter(leading_digits))
+    axes.set(**{f"{name}scale": "log"})
+    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_minor_formatter(FuncFormatter(leading_digits))
 
 
 def plain(value: float, position: int | None = None) -> str:

@@ -80,7 +80,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """Parts that don't compare with each other, and the numbers behind them by file name."""
+    """Parts that don't compare with each other, and the numbers behind them by file name, which may name a folder."""
 
     parts: list[Part]
     csv: dict[str, Rows]

@@ -23,7 +23,7 @@ from .canvas import (
     styles,
 )
 from .metrics import lower_is_better, metric_label
-from .numbers import Curve, LambdaProfiles, LossBox, PositionCurve, SearchCurve
+from .numbers import Box, Curve, LambdaProfiles, PositionCurve, SearchCurve
 from .relations import Sensitivity, Trend
 
 MAX_WAVELENGTH_TICKS = 6
@@ -87,12 +87,19 @@ def draw_search(curve: SearchCurve, path: Path) -> None:
         axes.set_ylabel("perplexity against the best seed")
 
 
-def draw_boxes(boxes: Sequence[LossBox], path: Path, title: str) -> None:
-    """Draw the losses of the documents of each method: box of the quartiles, whiskers of 1.5 boxes, every document."""
+def draw_boxes(boxes: Sequence[Box], path: Path, title: str, metric: str | None = None) -> None:
+    """Draw the values of each method: box of the quartiles, whiskers of 1.5 boxes, every item.
+
+    Args:
+        boxes: the methods.
+        path: PNG and SVG to write.
+        title: of the picture.
+        metric: of the values; None: losses in nats per token.
+    """
     with chart(path, title, 1.4 + 0.42 * len(boxes)) as axes:
         places = np.arange(len(boxes))
         axes.boxplot(
-            [box.losses for box in boxes],
+            [box.values for box in boxes],
             positions=places.tolist(),
             orientation="horizontal",
             widths=0.6,
@@ -100,10 +107,16 @@ def draw_boxes(boxes: Sequence[LossBox], path: Path, title: str) -> None:
             medianprops={"color": "black"},
         )
         for place, box, (color, _) in zip(places, boxes, styles(), strict=False):
-            axes.plot(box.losses, np.full(len(box.losses), place), "o", color=color, markersize=4, alpha=0.6)
+            axes.plot(box.values, np.full(len(box.values), place), "o", color=color, markersize=4, alpha=0.6)
         axes.set_yticks(places, [box.method for box in boxes])
         axes.invert_yaxis()
-        axes.set_xlabel("nats per token, lower is better")
+        lowest = metric is None or lower_is_better(metric)
+        if metric is not None and lowest:
+            log_axis(axes, "x")
+        elif metric is not None:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        label = "nats per token" if metric is None else metric_label(metric)
+        axes.set_xlabel(f"{label}, {'lower' if lowest else 'higher'} is better")
 
 
 def draw_positions(curves: Sequence[PositionCurve], original_length: int | None, path: Path, title: str) -> None:

@@ -91,12 +91,12 @@ class DepthMap(NamedTuple):
     grid: Grid
 
 
-class LossBox(NamedTuple):
-    """Losses of one method, one per document, in nats per token."""
+class Box(NamedTuple):
+    """Values of one method, one per item: losses of documents in nats per token, or what its configurations reach."""
 
     method: str
-    documents: list[str]
-    losses: Array
+    items: list[str]
+    values: Array
 
 
 class PositionCurve(NamedTuple):
@@ -180,7 +180,7 @@ def depth_rows(maps: Sequence[DepthMap]) -> Rows:
     ]
 
 
-def loss_boxes(records: Sequence[dict[str, Any]], length: int) -> list[LossBox]:
+def loss_boxes(records: Sequence[dict[str, Any]], length: int) -> list[Box]:
     """Return the losses of the documents of each method at one length."""
     chosen = [r for r in records if r["length"] == length and r.get("kind") is None and r.get("nats") is not None]
     chosen = [record for record in chosen if record["tokens"]]
@@ -188,16 +188,16 @@ def loss_boxes(records: Sequence[dict[str, Any]], length: int) -> list[LossBox]:
     for method in dict.fromkeys(record["method"] for record in chosen):
         own = [record for record in chosen if record["method"] == method]
         losses = np.array([record["nats"] / record["tokens"] for record in own])
-        boxes.append(LossBox(method, [record["document"] for record in own], losses))
+        boxes.append(Box(method, [record["document"] for record in own], losses))
     return boxes
 
 
-def box_rows(boxes: Sequence[LossBox]) -> Rows:
-    """Return one line per method and document."""
+def box_rows(boxes: Sequence[Box], item: str = "document", value: str = "nats_per_token") -> Rows:
+    """Return one line per method and item, with the names that items and values have."""
     return [
-        {"method": box.method, "document": document, "nats_per_token": loss}
+        {"method": box.method, item: name, value: number}
         for box in boxes
-        for document, loss in zip(box.documents, box.losses.tolist(), strict=True)
+        for name, number in zip(box.items, box.values.tolist(), strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..comparison.results import ResultRow
 from ..comparison.statistics import SIGNIFICANCE, PairedDifference, holm, paired_differences
@@ -97,11 +98,52 @@ def rank(rows: Sequence[ResultRow], records: Records, task: str, metric: str, se
     for length in lengths:
         ordered = [row for row in chosen if row.length == length]
         ordered.sort(key=lambda row: row.value, reverse=not lower_is_better(metric))
-        pairs = list(_pairs(length, _scored(ordered, rows, records), seed))
+        pairs = list(_pairs(length, scored(ordered, rows, records), seed))
         ranks, corrected = _ranked([row.method for row in ordered], pairs)
         standings[length] = [Standing(row, ranks.get(row.method), row.value == ordered[0].value) for row in ordered]
         contrasts += corrected
     return Ranking(task, metric, standings, contrasts)
+
+
+def scored(chosen: Sequence[ResultRow], rows: Sequence[ResultRow], records: Records) -> dict[str, Items]:
+    """Return the items behind each of some rows of one task and length, by method, of those that are proven by them.
+
+    Args:
+        chosen: rows of one task, metric and length.
+        rows: of any tasks, for the members of a suite.
+        records: by task.
+    """
+    first = {row.task: row.metric for row in reversed(rows)}
+    heads = [row for row in rows if row.metric == first[row.task]]
+    own: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for task, of_task in records.items():
+        for record in of_task:
+            own.setdefault(record["method"], {}).setdefault(task, []).append(record)
+    return {row.method: found for row in chosen if (found := items(own.get(row.method, {}), heads, row))}
+
+
+def compare_with(first: str, behind: Mapping[str, Items], length: int, seed: int) -> list[Contrast]:
+    """Compare one method with each of the others, p-values corrected for their number (Holm).
+
+    Args:
+        first: name of the method.
+        behind: items by method; those that all methods have are compared.
+        length: at which they were scored, in tokens.
+        seed: of the resampling.
+
+    Returns:
+        One contrast per other method, `first` first; none where there is no such item, or no other method.
+    """
+    names = [first, *(name for name in behind if name != first)]
+    shared = [item for item in behind.get(first, {}) if all(item in found for found in behind.values())]
+    if not shared or len(names) < 2:
+        return []
+    scores, weights = _matrix(names, shared, behind)
+    found = paired_differences(scores, seed, weights, against=0)
+    p_values: Sequence[float | None] = [one.p for one in found]
+    if all(p is not None for p in p_values):
+        p_values = holm([p for p in p_values if p is not None])
+    return [Contrast(length, first, names[d.second], d, p) for d, p in zip(found, p_values, strict=True)]
 
 
 def consistency(rows: Sequence[ResultRow], task: str, metric: str) -> list[Consistency]:
@@ -158,24 +200,25 @@ def _proves(found: Items, row: ResultRow) -> bool:
     return math.isclose(math.exp(mean) if lower_is_better(row.metric) else mean, row.value, rel_tol=AGREEMENT)
 
 
-def _scored(at_length: Sequence[ResultRow], rows: Sequence[ResultRow], records: Records) -> dict[str, Items]:
-    first = {row.task: row.metric for row in reversed(rows)}
-    heads = [row for row in rows if row.metric == first[row.task]]
-    return {row.method: found for row in at_length if (found := items(records, heads, row))}
-
-
-def _pairs(length: int, scored: Mapping[str, Items], seed: int) -> Iterator[Contrast]:
+def _pairs(length: int, behind: Mapping[str, Items], seed: int) -> Iterator[Contrast]:
     """Yield the uncorrected comparisons at one length, on the items that all methods were scored on."""
-    if len(scored) < 2:
+    if len(behind) < 2:
         return
-    names = list(scored)
-    shared = [item for item in scored[names[0]] if all(item in found for found in scored.values())]
+    names = list(behind)
+    shared = [item for item in behind[names[0]] if all(item in found for found in behind.values())]
     if not shared:
         return
-    scores = np.array([[scored[name][item][0] for item in shared] for name in names])
-    weights = np.array([scored[names[0]][item][1] for item in shared])
+    scores, weights = _matrix(names, shared, behind)
     for one in paired_differences(scores, seed, weights):
         yield Contrast(length, names[one.first], names[one.second], one)
+
+
+def _matrix(
+    names: Sequence[str], shared: Sequence[tuple[Any, ...]], behind: Mapping[str, Items]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scores of shared items, shape (methods, items), and the weights of the items."""
+    scores = np.array([[behind[name][item][0] for item in shared] for name in names])
+    return scores, np.array([behind[names[0]][item][1] for item in shared])
 
 
 def _ranked(ordered: Sequence[str], pairs: Sequence[Contrast]) -> tuple[dict[str, int], list[Contrast]]:

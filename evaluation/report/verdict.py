@@ -58,6 +58,11 @@ def difference_text(metric: str, contrast: Contrast) -> tuple[str, str]:
     return f"{_signed(value)} {unit}", interval
 
 
+def unprovable(comparisons: int, num_items: int) -> bool:
+    """Tell whether so few items can't prove any difference, even if all differences have one sign."""
+    return comparisons * 2.0 ** (1 - num_items) >= SIGNIFICANCE
+
+
 def p_text(p: float) -> str:
     """Write a p-value."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
@@ -78,8 +83,7 @@ def _runner_up(ranking: Ranking, standings: list[Standing]) -> str:
 
 def _remark(standings: list[Standing], num_items: int) -> str:
     """Say why nothing could be proven, or else how many share the first rank."""
-    comparisons = len(standings) - 1
-    if comparisons * 2.0 ** (1 - num_items) >= SIGNIFICANCE:  # all differences of one sign, by the sign-flip test
+    if unprovable(len(standings) - 1, num_items):
         return f" With {num_items} documents or samples no difference between {len(standings)} methods can be proven."
     tied = [one.row.method for one in standings if one.rank == 1]
     return f" {_listed(tied)} share the first rank." if len(tied) > 2 else ""

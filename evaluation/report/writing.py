@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
@@ -40,13 +41,18 @@ def write_report(
     """
     figures = folder / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
-    for picture in watch(list(_pictures(report))):
-        picture.draw(figures / f"{picture.file}.png")
-        write_csv(picture.rows, figures / f"{picture.file}.csv")
+    with TemporaryDirectory(prefix=".figures-", dir=folder) as drawn:  # other processes may write the same report
+        for picture in watch(list(_pictures(report))):
+            picture.draw(Path(drawn, f"{picture.file}.png"))
+            write_csv(picture.rows, Path(drawn, f"{picture.file}.csv"))
+        page = as_html(report, Path(drawn))
+        for path in sorted(Path(drawn).iterdir()):
+            path.replace(figures / path.name)
     for name, rows in report.csv.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_csv(rows, folder / f"{name}.csv")
     write_atomically(folder / "report.md", as_markdown(report))
-    write_atomically(folder / "report.html", as_html(report, figures))
+    write_atomically(folder / "report.html", page)
 
 
 def write_csv(rows: Rows, path: Path) -> None:

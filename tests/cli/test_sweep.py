@@ -9,6 +9,7 @@ import yaml
 
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
+from longrope.evaluation.report.sweep_part import read_sweep_run
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +47,73 @@ def test_a_sweep_ranks_every_point_by_its_perplexity(swept: Path) -> None:
     points = content["points"]
     specs = [point["spec"] for point in points]
     assert {"linear", "linear:factor=8", "yarn", "yarn:beta_fast=8", "yarn:beta_fast=16"} <= set(specs)
-    assert len(specs) == len(set(specs)) == 6 + 3
+    assert len(specs) == len(set(specs)) == 1 + 6 + 3  # none, the model as it is, beside the points
     values = {
         row.method: row.value
         for row in read_results(swept / "results.json").rows
         if (row.metric, row.length) == ("token_weighted", 128)
     }
-    assert {point["spec"]: point["perplexity"] for point in points} == values
+    assert {point["spec"]: point["value"] for point in points} == values
     for method in ("linear", "yarn"):
         own = [point for point in points if point["method"] == method]
-        assert [point["perplexity"] for point in own] == sorted(point["perplexity"] for point in own)
+        assert [point["value"] for point in own] == sorted(point["value"] for point in own)
         assert own[0]["rank"] == 1 and own[0]["tied"]
     assert content["provenance"]["protocols"]["perplexity"]["seed"] == 0
     table = list(csv.DictReader((swept / "sweep.csv").open()))
     assert [row["spec"] for row in table] == specs
     assert [row["beta_fast"] for row in table if row["spec"] == "yarn:beta_fast=16"] == ["16"]
+
+
+def test_the_choice_is_tested_on_other_documents_and_the_page_says_what_to_take(swept: Path, tokens: Path) -> None:
+    tuned, tested = (read_results(swept / place / "results.json") for place in (".", "held-out"))
+    names = [one.provenance["protocols"]["perplexity"]["documents"] for one in (tuned, tested)]
+    assert len(names[0]) == 3 and len(names[1]) == 2 and not set(names[0]) & set(names[1])
+    points = json.loads((swept / "sweep.json").read_text())["points"]
+    best = {next(p["spec"] for p in points if p["method"] == m) for m in ("none", "linear", "yarn")}
+    assert {row.method for row in tested.rows} == best  # only the best of each method goes on
+    page = (swept / "report.md").read_text()
+    verdict = page.split("**")[1]
+    assert verdict.startswith("Perplexity at 128 tokens: no clear winner; ") and "2 of them can't prove" in verdict
+    for title in ("What to take, by length", "Top ten configurations over all methods", "Parameter sensitivity"):
+        assert f"## {title}" in page
+    assert (swept / "report.html").is_file() and (swept / "figures" / "perplexity-boxes.png").is_file()
+    assert not list(swept.glob(".figures-*"))
+    rows = list(csv.DictReader((swept / "methods" / "yarn.csv").open()))
+    assert [row["spec"] for row in rows] == ["yarn", "yarn:beta_fast=8", "yarn:beta_fast=16"]
+    assert {path.stem for path in (swept / "methods").iterdir()} == {"none", "linear", "yarn"}
+
+
+def test_a_report_of_a_sweep_is_the_page_that_the_sweep_wrote(swept: Path, tmp_path: Path) -> None:
+    assert main(["report", str(swept), "--output-dir", str(tmp_path)]) == 0
+    assert (tmp_path / "report.md").read_text() == (swept / "report.md").read_text()
+    content = json.loads((swept / "sweep.json").read_text())
+    (tmp_path / "old").mkdir()
+    for name in ("results.json", "cells.jsonl"):
+        (tmp_path / "old" / name).write_bytes((swept / name).read_bytes())
+    (tmp_path / "old" / "sweep.json").write_text(json.dumps(content | {"version": 1}))
+    with pytest.raises(ValueError, match="instead of longrope-sweep 2; sweep again"):
+        read_sweep_run(tmp_path / "old")
+
+
+def test_any_task_ranks_and_every_length_has_its_sentence(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"model": model_folder, "output-dir": tmp_path, "sweeps": "linear", "num-samples": 2, "samples": 1}
+    named |= {"target-length": 1000, "lengths": 900, "rank-by": "passkey/accuracy", "needle-depths": 1}
+    options = [f"--{name}={value}" for name, value in named.items()]
+    command = ["sweep", *options, "--passkey-depths=2", "--tasks", "niah", "passkey"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    for task in ("Pass key retrieval", "Needle in a haystack"):
+        for length in (900, 1000):
+            assert f"{task} at {length:,} tokens: no clear winner" in told
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    assert (content["task"], content["metric"]) == ("passkey", "accuracy")
+    assert [point["value"] for point in content["points"]] == [0.0] * 4  # a random model finds nothing
+    tested = read_results(tmp_path / "held-out" / "results.json")
+    assert {row.n for row in tested.rows if row.task == "passkey"} == {4}  # twice the prompts, of another seed
+    protocol = tested.provenance["protocols"]["passkey"]
+    assert (protocol["trials"], protocol["seed"]) == (2, 1)
 
 
 def test_the_best_of_each_method_goes_to_the_evaluation_on_other_documents(
@@ -100,7 +153,7 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(
 ) -> None:
     assert main(arguments(model_folder, tokens, tmp_path / "run", "--dry-run")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {"linear", "ntk", "dynamic", "ntk-by-parts", "yarn", "llama3"} <= set(lines)
+    assert {"none", "linear", "ntk", "dynamic", "ntk-by-parts", "yarn", "llama3"} <= set(lines)
     assert lines[-1] == f"{len(lines) - 1} points"
     assert not (tmp_path / "run").exists()
 
@@ -130,7 +183,10 @@ def test_fewer_documents_than_the_default_are_taken_and_told(
     sweep = arguments(model_folder, few, tmp_path / "run", "--sweeps", "linear")
     place = sweep.index("--samples")
     assert main(sweep[:place] + sweep[place + 2 :]) == 0
-    assert "has 2 documents of 128 or more tokens for this, not 5: all are taken" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "has 2 documents of 128 or more tokens for this, not 5: all are taken" in told
+    assert "has 0 documents left to test the choice on: it is not tested" in told
+    assert "was not tested on other documents or prompts" in told
     assert main(sweep) == 2
     assert "samples must be at most the 2 documents" in capsys.readouterr().err
 
@@ -141,6 +197,9 @@ def test_fewer_documents_than_the_default_are_taken_and_told(
         (["--sweeps", "yarm"], "sweeps must be a file that exists or one of"),
         (["--num-samples", "0"], "num_samples must be at least 1, got 0"),
         (["--best", "0"], "best must be at least 1, got 0"),
+        (["--held-out", "-1"], "held_out must be at least 0, got -1"),
+        (["--tasks", "passkez"], "unknown task 'passkez'; did you mean 'passkey'"),
+        (["--rank-by", "passkey"], "rank_by must be one of the tasks perplexity, got passkey; add it to --tasks"),
         (["--lengths", "1"], "at least 2 tokens, got 1"),
         (["--samples", "9"], "samples must be at most the 5 documents"),
     ],

@@ -1,6 +1,5 @@
-"""Points of a sweep are those asked for, each once, and ranks say what the documents prove."""
+"""Points of a sweep are those asked for, each once."""
 
-import math
 from itertools import product
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longrope.evaluation.comparison.cells import CellEntry, method_key
-from longrope.evaluation.comparison.sweep import Parameter, Sweep, parameters_of, rank_points, read_sweep
+from longrope.evaluation.comparison.cells import method_key
+from longrope.evaluation.comparison.sweep import Parameter, Sweep, read_sweep
+from longrope.evaluation.report.relations import parse_spec
 from longrope.hyperparams import sweep_file
 from longrope.rope.methods import build_method
 
@@ -40,7 +40,7 @@ def test_a_grid_is_the_product_of_its_values_but_for_what_the_method_refuses():
         (factor * 6, low, high) for factor, low, high in product((0.5, 1, 2), (1.0, 4.0), (4.0, 8.0)) if high > low
     }
     specs = sweep.grid(6.0)
-    found = {tuple(map(float, parameters_of(spec).values())) for spec in specs[1:]}
+    found = {tuple(map(float, parse_spec(spec)[1].values())) for spec in specs[1:]}
     assert specs[0] == "llama3"
     assert found == expected - {(6.0, 1.0, 4.0)}  # the default, under its own name
 
@@ -53,7 +53,7 @@ def test_random_samples_are_in_range_and_the_same_for_a_seed(low, times, seed):
     assert specs == sweep.samples(4.0, 10, seed)
     assert len(specs) == len(set(specs))
     for spec in specs[1:]:
-        assert low * 0.999 <= float(parameters_of(spec)["alpha"]) <= low * times * 1.001
+        assert low * 0.999 <= float(parse_spec(spec)[1]["alpha"]) <= low * times * 1.001
 
 
 def test_log_samples_are_even_in_the_logarithm_and_linear_ones_in_the_value():
@@ -93,45 +93,3 @@ def test_what_is_no_sweep_is_refused(tmp_path: Path, content: object, message: s
         read_sweep(tmp_path / "none.yaml")
     with pytest.raises(ValueError, match="sweeps must be a file that exists or one of .*yarn, got 'yarm'"):
         sweep_file("yarm")
-
-
-def entry(spec: str, losses: list[float], error: str | None = None) -> CellEntry:
-    """A cell at 100 tokens with these losses per token of its documents."""
-    value = math.exp(sum(losses) / len(losses))
-    records = [
-        {"length": 100, "document": f"doc{i}", "nats": 99 * loss, "tokens": 99, "error": None}
-        for i, loss in enumerate(losses)
-    ]
-    measurements = [["token_weighted", 100, value, None, None, len(losses)]]
-    return CellEntry(
-        key=spec, identity="", method=spec, method_key=spec, factors={}, task="perplexity", protocol={}, lengths=[100],
-        seconds=1.0, tokens=1, peak_memory_bytes=None, commit=None, error=error,
-        measurements=[] if error else measurements, failures=[], records=[] if error else records,
-    )  # fmt: skip
-
-
-def test_points_are_ranked_by_method_and_tied_where_documents_do_not_prove_a_difference():
-    rng = np.random.default_rng(1)
-    base = rng.normal(2.0, 0.3, 12)
-    noise = rng.normal(0, 0.02, 12)
-    entries = [
-        entry("yarn", list(base + 0.1)),
-        entry("yarn:beta_fast=16", list(base)),
-        entry("yarn:beta_fast=8", list(base + noise - noise.mean() + 1e-4)),
-        entry("yarn:beta_fast=64", [2.0], error="MemoryError"),
-        entry("ntk", list(base + 0.5)),
-    ]
-    points = rank_points(entries, 100, seed=0)
-    assert [(p.method, p.spec, p.rank, p.tied) for p in points] == [
-        ("yarn", "yarn:beta_fast=16", 1, True),
-        ("yarn", "yarn:beta_fast=8", 2, True),
-        ("yarn", "yarn", 3, False),
-        ("ntk", "ntk", 1, True),
-    ]
-    assert points[0].p is None and points[2].p == pytest.approx(2 * 2 / 2**12)  # exact sign flips, corrected for two
-
-
-def test_equal_points_share_a_rank():
-    points = rank_points([entry("ntk:alpha=2", [2.0, 3.0]), entry("ntk", [2.0, 3.0])], 100, seed=0)
-    assert [point.rank for point in points] == [1, 1]
-    assert all(point.tied for point in points)

@@ -10,6 +10,7 @@ from longrope.evaluation.report.runs import read_evaluation
 from longrope.evaluation.report.writing import write_report
 from longrope.evaluation.tasks.ruler.tasks import RULER
 
+from .browser import CHROMIUM, Browser
 from .synthetic import answers, losses, positions, write_run
 
 LENGTHS = (256, 1024, 4096)
@@ -57,3 +58,11 @@ def report_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("report")
     write_report(build_report([read_evaluation(run_folder)], {}, {}), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    if CHROMIUM is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on the path")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened

@@ -6,9 +6,9 @@ import pytest
 from longrope.evaluation.comparison.results import ResultRow
 from longrope.evaluation.report import figures, maps
 from longrope.evaluation.report.numbers import (
+    Box,
     DepthMap,
     Grid,
-    LossBox,
     PositionCurve,
     SearchCurve,
     curves,
@@ -31,7 +31,7 @@ PERPLEXITIES = Grid(["a", "b"], ["256", "512"], np.array([[7.0, 7.0], [np.nan, 7
 POSITIONS = PositionCurve("a", np.array([0.0, 8, 16]), np.array([1.0, np.nan]), np.array([0.9, np.nan]), np.ones(2))
 SENSITIVITY = Sensitivity("yarn", "beta", "passkey", "accuracy", 8, ["1", "2", "2"], [0.1, 0.2, 0.3], None)
 TREND = Trend(np.array([1.0, 90.0]), np.array([0.1, 0.3]), np.geomspace(1, 90, 5), np.linspace(0.1, 0.3, 5), True)
-LOSSES = LossBox("a", ["x", "y"], np.array([1.0, 2.0]))
+LOSSES = Box("a", ["x", "y"], np.array([1.0, 2.0]))
 
 
 @pytest.mark.parametrize(

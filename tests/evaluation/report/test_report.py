@@ -15,7 +15,7 @@ from longrope.evaluation.report.runs import Evaluation, combine, read_evaluation
 from longrope.evaluation.report.writing import as_markdown
 from longrope.rope.methods import Linear
 
-from .browser import CHROMIUM, Browser
+from .browser import Browser
 from .synthetic import GEOMETRY, answers, losses, write_run
 
 SEARCH = SearchCurve(np.array([1e5, 2e5]), np.array([0.0, -0.1]))
@@ -150,14 +150,6 @@ def test_an_evaluation_without_perplexity_leads_with_its_first_task(tmp_path: Pa
     records = {"passkey": [r for name, share in (("a", 0.2), ("b", 0.9)) for r in answers(name, "passkey", 512, share)]}
     (part,) = build_report([read_evaluation(write_run(tmp_path, records))], {}, {}).parts
     assert part.verdict.startswith("At 512 tokens b has the best accuracy on pass key retrieval, 90 %")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    if CHROMIUM is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on the path")
-    with Browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
