@@ -99,7 +99,7 @@ def candidates(geometry: RopeGeometry, length: int) -> list[RescaleFactors]:
 
 def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
     """Return Spearman's rank correlation of two lists of losses."""
-    return float(spearmanr(left, right).statistic)
+    return float(spearmanr(left, right).statistic)  # type: ignore[attr-defined]
 
 
 def _seconds(objective: PerplexityObjective, chosen: Sequence[RescaleFactors]) -> float:
