@@ -33,7 +33,7 @@ def wrong_wins(level: float, alike: float, num_documents: int, per_document: int
         windows = rng.permutation(len(own))
         losses = math.sqrt(alike) * shared[windows % num_documents] + math.sqrt(1 - alike) * own
         looks = [slice(0, count) for count in range(4, len(own) + 1, 4)]
-        tables = [(by_document(losses[look], windows[look], num_documents), losses[look]) for look in looks]
+        tables = [(by_document(losses[look], windows[look].tolist(), num_documents), losses[look]) for look in looks]
         wrong += [any(gain(one[kind], 0 * one[kind], level).low > 0 for one in tables) for kind in range(2)]
     return wrong[0] / repeats, wrong[1] / repeats
 

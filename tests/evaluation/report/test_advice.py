@@ -53,7 +53,7 @@ def test_a_planted_best_configuration_is_found_and_is_a_clear_winner(tmp_path: P
     assert text.startswith("Perplexity at 512 tokens: take ntk:factor=4, ") and "on 12 documents" in text
     first, *others = advice_rows([advice])
     assert first["clear_winner"] and first["difference"] is None
-    assert all(row["difference"] < -0.1 and row["p_holm"] < 0.05 for row in others)
+    assert all(float(str(row["difference"])) < -0.1 and float(str(row["p_holm"])) < 0.05 for row in others)
     assert advice_table(advice, folded=False).rows[0][2].mark == "best"
 
 
