@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 State = TypeVar("State")
+State_co = TypeVar("State_co", covariant=True)
 Result = TypeVar("Result")
 
 MAX_LOSSES = 3
@@ -36,7 +37,7 @@ class TaskLost(RuntimeError):
     """A task has no result, because each worker that began it was lost."""
 
 
-class Executor(Protocol, Generic[State]):
+class Executor(Protocol, Generic[State_co]):
     """Runs tasks on workers; use it in a `with` statement, in one thread."""
 
     num_workers: int

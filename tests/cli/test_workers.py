@@ -72,6 +72,7 @@ def killing(function: Callable[..., Any], at: int) -> Callable[..., Any]:
 def test_a_search_whose_worker_is_killed_gives_the_bytes_of_one_process(
     small_commands: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: list[str]
 ) -> None:
+    monkeypatch.setattr("longrope.cli.model_search.git_commit", lambda: None)  # which an edit would change
     arguments = small_commands["search"]
     assert main([*arguments, "--output-dir", str(tmp_path / "one"), "--executor", "inline"]) == 0
     expected = without_times(tmp_path / "one")
