@@ -1,7 +1,7 @@
 """The one test of the search: may one candidate's loss be above another's, given their losses on shared documents?
 
 Losses of documents differ far more than those of candidates do, so candidates are compared by their paired differences.
-Windows of one document are alike, so where a bound is a claim a document counts once, with the mean of its windows
+Windows of one document are alike, so where a bound is claimed a document counts once, with the mean of its windows
 (`by_document`). Bounds hold at all numbers of documents together: a search may look after every one, stop when it likes
 and go on later. They come from the t statistic mixed over effects of normal size (Lai 1976; Wang and Ramdas, arXiv
 2310.03722), exact for normal differences of unknown variance. That they hold, too, where further windows of the same

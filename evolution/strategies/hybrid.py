@@ -82,7 +82,7 @@ class HybridStrategy(SelectingStrategy):
         pool, settings = WindowPool(self._windows, self._rng, windows_left), self._settings
         least = min(LEAST_WIDTH, settings.num_scores // 8)
         width = min(settings.width, max(settings.num_scores // LEAST_GENERATIONS, least, 1))
-        return Tools(settings, self._space, pool, self._rng, self._num_documents, width)
+        return Tools(settings, self._space, pool, self._rng, width)
 
     @property
     def num_generations(self) -> int | None:

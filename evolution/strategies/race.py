@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..racing import by_document, gain, survivors
+from ..racing import gain, survivors
 from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request
@@ -17,8 +17,7 @@ from .windows import WindowPool
 ROUND_WINDOWS = 4
 """Windows of a round at least: below four, the test says little."""
 ACCEPTANCE = 0.25
-"""Chance that an equal challenger becomes the incumbent. Here windows count as independent, so that few documents do:
-nothing is claimed before the selection, and the chance holds, too, where those of a document are alike (tested)."""
+"""Chance that an equal challenger becomes the incumbent: nothing is claimed of it before the selection."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,6 @@ class Tools:
     space: Space
     pool: WindowPool
     rng: np.random.Generator
-    num_documents: int
-    """Of the search; windows that are equal modulo it are of one document."""
     width: int
     """Scores that a generation offers, which devices can share."""
 
@@ -72,7 +69,9 @@ class Stage(ABC):
 class Race(Stage):
     """Rounds on fresh windows. With an incumbent, challengers drop out freely and one wins only by the test.
 
-    Without, as among the baselines, the test alone drops a candidate, and who is left is undecided.
+    Without, as among the baselines, the test alone drops a candidate, and who is left is undecided. Windows count as
+    independent here. Those of a document are alike, but a race draws them from all documents, and as many as a search
+    affords do not make the test err more often than it says (tests/evolution/test_racing.py).
     """
 
     origins: dict[Genome, str]
@@ -82,8 +81,6 @@ class Race(Stage):
     incumbent: Genome | None = None
     losses: dict[Genome, list[float]] = field(default_factory=dict)
     """Losses of all candidates, in nats per token, by window."""
-    windows: list[int] = field(default_factory=list)
-    """Windows so far, in the order of the losses of all that are left."""
 
     def ask(self) -> list[Request]:
         affordable = self.num_scores // len(self.origins)
@@ -92,7 +89,6 @@ class Race(Stage):
         count = min(self.tools.num_windows(len(self.origins), ROUND_WINDOWS), affordable)
         windows = self.tools.pool.draw(count)
         self.num_scores -= len(windows) * len(self.origins)
-        self.windows += windows
         return [Request(genome, windows, origin) for genome, origin in self.origins.items()]
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -100,8 +96,7 @@ class Race(Stage):
             self.losses.setdefault(one.genome, []).extend(window_losses(one))
         left = list(self.origins)
         if self.incumbent is None:
-            table = [by_document(self.losses[one], self.windows, self.tools.num_documents) for one in left]
-            places = survivors(table, self.tools.settings.significance)
+            places = survivors([self.losses[one] for one in left], self.tools.settings.significance)
             kept = [left[place] for place in places] or left
         else:
             kept = [self.incumbent, *self._better()]
