@@ -104,7 +104,8 @@ def sentence(advice: Advice) -> str:
     if rival is None or best.method not in advice.tested:
         return (
             f"{where}: no clear winner, because the choice was not tested on other {things(best.metric)}; "
-            f"{best.method} has the best {measure(best.task, best.metric)} on those that chose it, {value}, which is optimistic."
+            f"{best.method} has the best {measure(best.task, best.metric)} on those that chose it, {value}, which is "
+            "optimistic."
         )
     evidence = _evidence(advice, rival)
     if advice.clear:
