@@ -103,13 +103,19 @@ def sentence(advice: Advice) -> str:
     rival = advice.rival
     if rival is None or best.method not in advice.tested:
         return (
-            f"{where}: no clear winner, because the choice was not tested on other documents or prompts; {best.method} "
-            f"has the best {measure(best.task, best.metric)} on those that chose it, {value}, which is optimistic."
+            f"{where}: no clear winner, because the choice was not tested on other {things(best.metric)}; "
+            f"{best.method} has the best {measure(best.task, best.metric)} on those that chose it, {value}, which is "
+            "optimistic."
         )
     evidence = _evidence(advice, rival)
     if advice.clear:
-        return f"{where}: take {best.method}, {evidence}."
-    return f"{where}: no clear winner; {best.method} was chosen, {evidence}.{_remark(advice, rival)}"
+        return f"{where}: take {best.method}: {evidence}."
+    return f"{where}: no clear winner: {best.method}, which was chosen, has {evidence}.{_remark(advice, rival)}"
+
+
+def things(metric: str) -> str:
+    """Return what values of a metric are averages over."""
+    return "documents" if lower_is_better(metric) else "samples"
 
 
 def _evidence(advice: Advice, rival: Contrast) -> str:
@@ -119,20 +125,21 @@ def _evidence(advice: Advice, rival: Contrast) -> str:
     value = f"{format_value(row.metric, row.value)}{f' ({interval})' if interval else ''}"
     difference, ends = difference_text(row.metric, rival)
     proof = "not tested" if rival.p is None else f"corrected {p_text(rival.p)}"
-    numbers = f"{difference}{f' ({ends})' if ends else ''}, {proof}"
     against = f"{rival.second} with {format_value(other.metric, other.value)}"
-    place = f"{value} on {rival.difference.n} documents or prompts that did not choose it"
+    numbers = f"{difference}{f', {ends}' if ends else ''}; {proof}"
+    verdict = "not told apart from"
     if advice.clear:
-        return f"{place}, better than the best of each other method; the next is {against}: {numbers}"
-    verb = "is worse than" if advice.loses(rival) else "is better than"
-    verb = verb if rival.significant else "is not told apart from"
-    return f"has {place} and {verb} {against}: {numbers}"
+        verdict = "better than the best of each other method, of which the next is"
+    elif rival.significant:
+        verdict = "worse than" if advice.loses(rival) else "better than"
+    return f"{value} on {rival.difference.n} other {things(row.metric)}, {verdict} {against} ({numbers})"
 
 
 def _remark(advice: Advice, rival: Contrast) -> str:
     """Say why nothing could be proven, or else what was."""
     if unprovable(len(advice.contrasts), rival.difference.n):
-        return f" {rival.difference.n} of them can't prove a difference between {len(advice.chosen)} methods."
+        few = f"{rival.difference.n} {things(advice.best.metric)}"
+        return f" With {few} no difference between {len(advice.chosen)} methods can be proven."
     untested = [row.method for row in advice.chosen if row.method not in advice.tested]
     if untested:
         return f" {', '.join(untested)} has no score there."

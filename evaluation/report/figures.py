@@ -114,6 +114,7 @@ def draw_boxes(boxes: Sequence[Box], path: Path, title: str, metric: str | None 
         if metric is not None and lowest:
             log_axis(axes, "x")
         elif metric is not None:
+            axes.set_xlim(-0.03, 1.03)
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         label = "nats per token" if metric is None else metric_label(metric)
         axes.set_xlabel(f"{label}, {'lower' if lowest else 'higher'} is better")

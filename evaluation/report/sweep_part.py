@@ -7,9 +7,9 @@ from typing import Any
 
 from ...rope.parsing import read_json
 from . import sections, sweep_sections
-from .advice import Advice, advice_rows, advise, sentence
+from .advice import Advice, advice_rows, advise, sentence, things
 from .answers import loading
-from .document import Part
+from .document import Part, Section
 from .metrics import headlines, suites
 from .numbers import Rows
 from .points import method_rows, rank_points
@@ -98,10 +98,9 @@ def sweep_part(run: SweepRun, suffix: str = "") -> tuple[Part, dict[str, Rows]]:
         sections.sensitivity_section(rows, run.task, run.metric, run.target_length),
         sections.correlation_section(rows, metrics),
         sections.failure_section(tuning),
-        sections.failure_section(run.held_out) if run.held_out else None,
         sections.method_section(),
         sections.provenance_section(_by_family(tuning), f"costs{suffix}"),
-        sections.provenance_section(_by_family(run.held_out), f"held-out-costs{suffix}") if run.held_out else None,
+        *_about_test(run.held_out, f"held-out-costs{suffix}"),
     ]
     best = main.best.method
     findings = [sentence(one) for one in advices if one is not main]
@@ -109,6 +108,14 @@ def sweep_part(run: SweepRun, suffix: str = "") -> tuple[Part, dict[str, Rows]]:
     title = f"{Path(tuning.provenances[0]['model']['id']).name}: sweep"
     part = Part(title, _facts(run, metrics, main), sentence(main), findings, [one for one in body if one])
     return part, _csv(run, points, advices, suffix)
+
+
+def _about_test(held_out: Evaluation | None, csv: str) -> list[Section]:
+    """Return failures and provenance of the test."""
+    if held_out is None:
+        return []
+    found = [sections.failure_section(held_out), sections.provenance_section(_by_family(held_out), csv)]
+    return [replace(one, title=f"The test: {one.title[0].lower()}{one.title[1:]}") for one in found if one]
 
 
 def _metrics(run: SweepRun) -> dict[str, str]:
@@ -134,7 +141,7 @@ def _facts(run: SweepRun, metrics: Mapping[str, str], main: Advice) -> str:
     tasks = f"{len(metrics)} task{'s' if len(metrics) > 1 else ''}"
     return (
         f"{model}{trained}: {len(specs)} configurations of {len(families(specs))} methods on {tasks} at {lengths} "
-        f"tokens, chosen on {main.best.n} documents or prompts{test}"
+        f"tokens, chosen on {main.best.n} {things(main.best.metric)}{test}"
     )
 
 

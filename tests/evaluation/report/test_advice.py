@@ -50,7 +50,7 @@ def test_a_planted_best_configuration_is_found_and_is_a_clear_winner(tmp_path: P
     assert advice.best.method == "ntk:factor=4" and advice.clear
     assert [row.method.partition(":")[0] for row in advice.chosen][0] == "ntk" and len(advice.chosen) == 3
     text = sentence(advice)
-    assert text.startswith("Perplexity at 512 tokens: take ntk:factor=4, ") and "on 12 documents" in text
+    assert text.startswith("Perplexity at 512 tokens: take ntk:factor=4: ") and "on 12 other documents" in text
     first, *others = advice_rows([advice])
     assert first["clear_winner"] and first["difference"] is None
     assert all(float(str(row["difference"])) < -0.1 and float(str(row["p_holm"])) < 0.05 for row in others)
@@ -91,14 +91,16 @@ def test_a_choice_that_is_worse_on_other_documents_is_told(tmp_path: Path):
     tuning = sweep(tmp_path / "a", "tuning", {"ntk": -0.2, "yarn": 0.0}, 0.0, 2)
     held_out = sweep(tmp_path / "b", "other", {"ntk": 0.2, "yarn": 0.0}, 0.001, 12)
     text = sentence(choose(tuning, held_out))
-    assert "no clear winner; ntk was chosen, has " in text and "is worse than yarn with" in text
+    assert "no clear winner: ntk, which was chosen, has " in text and ", worse than yarn with" in text
 
 
 def test_too_few_documents_prove_nothing_and_that_is_told(tmp_path: Path):
     means = dict.fromkeys(SPECS, 0.0) | {"ntk:factor=4": -0.5}
     tuning = sweep(tmp_path / "a", "tuning", means, 0.01, 2)
     text = sentence(choose(tuning, sweep(tmp_path / "b", "other", means, 0.01, 4)))
-    assert "no clear winner" in text and text.endswith("4 of them can't prove a difference between 3 methods.")
+    assert "no clear winner" in text and text.endswith(
+        "With 4 documents no difference between 3 methods can be proven."
+    )
 
 
 @pytest.mark.parametrize(

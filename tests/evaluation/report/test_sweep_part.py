@@ -58,9 +58,9 @@ def page_folder(sweep_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_the_page_says_what_to_take_and_holds_every_part_of_a_suite(page_folder: Path):
     text = (page_folder / "report.md").read_text()
-    assert f"**Perplexity at 1,024 tokens: take {BEST}, " in text
-    assert f"- Perplexity at 256 tokens: take {BEST}, " in text
-    assert "- Pass key retrieval at 1,024 tokens: no clear winner; " in text
+    assert f"**Perplexity at 1,024 tokens: take {BEST}: " in text
+    assert f"- Perplexity at 256 tokens: take {BEST}: " in text
+    assert "- Pass key retrieval at 1,024 tokens: no clear winner: " in text
     assert "20 configurations" not in text and "19 configurations of 4 methods on 2 tasks at 256, 1,024 tokens" in text
     pictures = {path.stem for path in (page_folder / "figures").glob("*.png")}
     for task in ("perplexity", "passkey"):
@@ -83,7 +83,7 @@ def test_a_browser_shows_it_without_sideways_scrolling_and_the_answer_first(
     assert page.measured["scrollWidth"] <= page.measured["width"]
     assert all(pixels > 0 and len(alt) > 20 for alt, pixels in page.measured["images"])
     screen = " ".join(page.measured["screen"].replace("\u00a0", " ").split())
-    assert f"Perplexity at 1,024 tokens: take {BEST}, " in screen and "corrected p" in screen
+    assert f"Perplexity at 1,024 tokens: take {BEST}: " in screen and "corrected p" in screen
 
 
 @pytest.mark.parametrize(
