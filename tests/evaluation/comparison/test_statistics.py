@@ -180,3 +180,13 @@ def test_a_crossed_interval_of_one_run_is_the_bootstrap_over_items():
     width = reference.confidence_interval.high - reference.confidence_interval.low
     assert low == pytest.approx(reference.confidence_interval.low, abs=0.05 * width)
     assert high == pytest.approx(reference.confidence_interval.high, abs=0.05 * width)
+
+
+def test_one_method_against_the_others_is_tested_as_among_every_pair():
+    scores = np.random.default_rng(3).normal(size=(4, 7))
+    every = {(one.first, one.second): one for one in paired_differences(scores, 0)}
+    found = paired_differences(scores, 0, against=0)
+    assert [(one.first, one.second) for one in found] == [(0, 1), (0, 2), (0, 3)]
+    for one in found:
+        other = every[one.first, one.second]
+        assert (one.value, one.p, one.n) == pytest.approx((other.value, other.p, other.n))  # 2^7 flips: exact
