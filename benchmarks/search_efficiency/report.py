@@ -190,7 +190,7 @@ def _devices(one: Mapping[str, Any]) -> str | None:
     if len(by_device) < 2:
         return None
     told = "; ".join(f"{device}: {', '.join(rows)}" for device, rows in by_device.items())
-    return f"{one['ratio']}x, rows by device, with their seeds: {told}.\n"
+    return f"{one['ratio']}x, rows by device, which differ in the last bits, with their seeds: {told}.\n"
 
 
 def _start_tokens(results: Sequence[Mapping[str, Any]]) -> str | None:
