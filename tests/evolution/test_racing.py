@@ -36,7 +36,10 @@ def wrong_wins(
         windows = rng.permutation(len(own))
         losses = math.sqrt(alike) * shared[windows % documents] + math.sqrt(1 - alike) * own
         looks = [slice(0, count) for count in range(4, (most or len(own)) + 1, 4)]
-        units = (by_document(losses[one], windows[one], documents) if count_documents else losses[one] for one in looks)
+        units = (
+            by_document(losses[one], windows[one].tolist(), documents) if count_documents else losses[one]
+            for one in looks
+        )
         wrong += any(gain(one, np.zeros(len(one)), level).low > 0 for one in units)
     return wrong / repeats
 
