@@ -92,7 +92,7 @@ def test_loss_boxes_hold_the_losses_of_whole_documents_only():
     positions = document("x", 0, kind="positions")
     records = [document("x", 8.0), document("y", 2.0), document("z", None, error="not finite"), positions]
     (box,) = loss_boxes(records, 8)
-    assert box.losses.tolist() == [2.0, 0.5]
+    assert box.values.tolist() == [2.0, 0.5]
     assert box_rows([box])[1] == {"method": "a", "document": "y", "nats_per_token": 0.5}
     assert loss_boxes(records, 16) == []
 
