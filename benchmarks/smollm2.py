@@ -73,7 +73,7 @@ class Search:
             seconds_a_gradient=statistics.median(gradients) if gradients else None,
             candidates=len({row.genome for row in rows}),
             found_by=next(row.origin for row in rows if _genome_of(factors) == row.genome),
-            gain=None if gain is None else Gain(**gain),
+            gain=None if gain is None or None in gain.values() else Gain(**gain),  # None: no bound
             attention_factor=factors.attention_factor,
             documents=sorted(factors.provenance["data"]["documents"].values()),
             commit=factors.provenance["commit"],

@@ -135,7 +135,7 @@ def search_model(
         rows = folder.rows
     factors = build(result.best.genome)
     if result.gain is not None:
-        factors = replace(factors, provenance={**factors.provenance, "gain": asdict(result.gain)})
+        factors = replace(factors, provenance={**factors.provenance, "gain": result.gain.as_json()})
     if config.readjust is not None:  # before the factors, which mark the end
         save_readjusted(config, geometry, factors)
     _save(config, factors, result, rows, num_documents)

@@ -10,7 +10,7 @@ documents follow is no theorem: the tests simulate it.
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +34,10 @@ class Gain:
     """Upper bound: below 0, it is surely worse."""
     confidence: float
     """Chance at least that both bounds hold; one alone errs at most half as often as both do."""
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the numbers by name, None where there is no bound: JSON has no infinity."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def by_document(losses: Losses, windows: Sequence[int], num_documents: int) -> NDArray[np.float64]:

@@ -109,6 +109,10 @@ def test_on_two_windows_nothing_is_sure_but_what_is_the_same_on_all():
     assert gain([3.0, 4.0, 6.0], [2.5, 3.5, 5.5], 0.1) == Gain(-0.5, -0.5, -0.5, confidence=0.8)
 
 
+def test_a_gain_without_bounds_has_none_in_json():
+    assert gain([1.0, 3.0], [2.0, 2.5], 0.1).as_json() == {"mean": 0.25, "low": None, "high": None, "confidence": 0.8}
+
+
 def test_failures_are_worse_than_anything_and_win_nothing():
     assert gain([1.0, math.inf], [2.0, 2.0], 0.1).high < 0
     assert gain([1.0, 1.0], [2.0, math.inf], 0.1).low == -math.inf
