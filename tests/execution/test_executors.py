@@ -102,12 +102,14 @@ def test_workers_that_never_get_their_state_are_given_up_in_a_sentence() -> None
 
 
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
 import toy_workers
 from longrope.execution import Resources, process_executor
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     with process_executor(toy_workers.Toy, [Resources((), 1)] * 2) as executor:
         for future in executor.as_completed([executor.submit(toy_workers.pid_and_calls, 0.3) for _ in range(2)]):
             print(future.result()[0], flush=True)
