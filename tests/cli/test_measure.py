@@ -7,7 +7,7 @@ import torch
 from scipy.stats import rankdata
 
 from longrope.cli import measure as measure_module
-from longrope.cli import search
+from longrope.cli import search_worker
 from longrope.cli.configs import DoctorConfig
 from longrope.cli.main import main
 from longrope.cli.measure import BATCHES, RAMPS, Measurement, measure, rank_correlation
@@ -64,7 +64,7 @@ def test_compile_compiles_the_model_of_a_search(
     def compiled(model: torch.nn.Module) -> None:
         raise ValueError(f"{type(model).__name__} would be compiled")
 
-    monkeypatch.setattr(search, "compile_tokenwise", compiled)
+    monkeypatch.setattr(search_worker, "compile_tokenwise", compiled)
     tokens = tokenize_words(model_folder, tmp_path / "tokens")
     options = {"model": model_folder, "tokenized": tokens, "target-length": 64, "output-dir": tmp_path / "run"}
     assert main(["search", "--compile=true", *(f"--{name}={value}" for name, value in options.items())]) == 2

@@ -172,7 +172,7 @@ def test_in_a_chat_template_the_official_system_prompt_comes_first(make, tokeniz
     assert text.startswith("<system>Help, please</><user>Of the book:\n")
     assert text.endswith("Asked: Who was in Porto?</><assistant>")
     chosen.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('none of it') }}{% endif %}"
-    with pytest.raises(ValueError, match="must take a system prompt and a user's message, got none of it"):
+    with pytest.raises(ValueError, match="must take a system prompt and a message of the user, got none of it"):
         make(model_tokenizer=chosen, chat=True).protocol()
 
 

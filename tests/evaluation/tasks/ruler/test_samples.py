@@ -165,7 +165,7 @@ def test_tasks_without_their_data_are_refused(tokenizer):
     for name in ("ruler_niah_single_2", "ruler_niah_multiquery"):
         with pytest.raises(ValueError, match="essays must be documents"):
             build_ruler(name, tokenizer)
-    with pytest.raises(ValueError, match=r"SQuAD 2\.0 JSON file for ruler_qa_1, got None"):
+    with pytest.raises(ValueError, match=r"SQuAD 2\.0 JSON file or `hub` for ruler_qa_1, got None"):
         build_ruler("ruler_qa_1", tokenizer)
     with pytest.raises(ValueError, match="did you mean ruler_vt"):
         build_ruler("ruler_v", tokenizer)
