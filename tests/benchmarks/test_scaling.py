@@ -81,7 +81,8 @@ def test_the_report_has_its_keys_and_says_how_wide_a_generation_must_be(
     scaling.main()
     report = json.loads((tmp_path / "scaling.json").read_text())
     assert report["speedup_2_workers"] == 1.9 and report["ray_overhead_ms"] == 2.5
-    rows = report["simulation"]
+    assert [one["pass_seconds"] for one in report["simulation"]] == [0.5, 30.0]
+    rows = report["simulation"][0]["rows"]
     assert {(row["workers"], row["multiple"]) for row in rows} == {(w, m) for w in (8, 64) for m in scaling.MULTIPLES}
     by_multiple = [row["synchronous"]["utilisation"] for row in rows if row["workers"] == 64]
     assert by_multiple == sorted(by_multiple) and all(0 < value <= 1 for value in by_multiple)
