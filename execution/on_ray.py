@@ -24,8 +24,8 @@ class RayWorker:
     """
 
     def __init__(self, factory: Any, resources: Resources, room: Mapping[str, Any]) -> None:
-        import ray
-        from ray import exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray import exceptions  # pyright: ignore[reportMissingImports]
 
         self.lost: tuple[type[BaseException], ...] = (
             exceptions.RayActorError,
@@ -51,12 +51,12 @@ class RayWorker:
 
     def _future(self, reference: Any) -> Future[Any]:
         """Return the future of a result, with errors of tasks as they were raised."""
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayTaskError  # pyright: ignore[reportMissingImports]
 
         inner, outer = reference.future(), Future()
 
         def settle(ended: Future[Any]) -> None:
-            error = ended.exception()
+            error: Any = ended.exception()
             if error is None:
                 outer.set_result(ended.result())
             else:
@@ -92,7 +92,7 @@ class RayExecutor(PoolExecutor[State]):
 
     def __init__(self, factory: Factory[State], address: str | None, workers: int | None, gpus_per_worker: int) -> None:
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError("the executor ray needs the package ray; pip install ray") from error
         self._ray = ray

@@ -21,7 +21,7 @@ SYSTEM = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "he
 @pytest.fixture
 def cluster(importable: None) -> Iterator[Any]:
     """Return a cluster whose head runs no workers."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": SYSTEM})
     yield cluster
