@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -56,8 +57,9 @@ class DashParser(ArgumentParser):
         return super().add_argument(*renamed, **kwargs)
 
 
+@cache
 def build_parser() -> DashParser:
-    """Return the parser of all commands."""
+    """Return the parser of all commands, made once in a process: parsing leaves it as it was."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = DashParser(prog="longrope", description="Extend the context of RoPE models: search, compare, export.")
     subcommands = parser.add_subcommands(required=True, dest="command")

@@ -47,6 +47,7 @@ def test_every_length_is_measured_and_short_ones_beside_the_other_ways(
 
 
 def test_a_length_there_is_no_time_for_is_left_out_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(scoring, "peak_memory", lambda name, length: {"length": length, "error": "not asked"})
     cells = run(monkeypatch, tmp_path, "--cells", "random-1x64x256:64,128", "--minutes", "0")["cells"]
     assert (cells[1]["tokens_per_second"], cells[1]["error"].split(",")[0]) == (None, "left out")
     assert "| random-1x64x256 | sdpa | 128 | 2 | left out" in (tmp_path / "scoring.md").read_text()

@@ -1,5 +1,6 @@
 """Small commands that each take a second."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,19 @@ import yaml
 
 from longrope.cli.main import main
 
+from .processes import Nursery
+
 SETTINGS = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
 SETTINGS |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
 TUNING = {"learning_rate": 1e-2, "batch_size": 1, "stages": [{"length": 64, "steps": 3}]}
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Return the process that runs commands in processes of their own."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,9 @@
 
 import inspect
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,8 +19,8 @@ from longrope.cli.tasks import GROUPS, TASKS, missing_data, task_names
 from longrope.evaluation.comparison.results import Results, read_results
 from longrope.rope import RescaleFactors
 
-COMMAND = [sys.executable, "-m", "longrope.cli"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+from .processes import Nursery, killed_at
+
 QUICK = ["--samples", "2", "--passkey-depths", "2", "--needle-depths", "2", "--nolima-pairs", "1"]
 
 
@@ -49,16 +46,14 @@ def rows(folder: Path) -> set:
     return set(read_results(folder / "results.json").rows)
 
 
-def test_an_evaluation_killed_at_any_time_repeats_no_finished_cell(arguments: list[str], tmp_path: Path) -> None:
+def test_an_evaluation_killed_at_any_time_repeats_no_finished_cell(
+    arguments: list[str], nursery: Nursery, tmp_path: Path
+) -> None:
     settings = ["--lengths", "400", "500", "--methods", "none", "linear", "ntk", "dynamic", "yarn", "llama3"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [*COMMAND, *arguments, *settings, "--output-dir", str(killed)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal = killed / "cells.jsonl"
-    while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [*arguments, *settings, "--output-dir", str(killed)]
+    (dead,) = nursery.run([command], tmp_path, killed_at(3, killed / "cells.jsonl"))
+    assert dead.code == -signal.SIGKILL, dead.output
     assert not (killed / "results.json").exists(), "the evaluation was over before it could be killed"
     finished = [entry["key"] for entry in cells_that_are_whole(killed)]
     assert main([*arguments, *settings, "--output-dir", str(whole)]) == 0

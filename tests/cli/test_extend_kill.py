@@ -1,10 +1,6 @@
 """`longrope extend` killed in every stage, one after the other: it ends as if it had never been stopped."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +12,7 @@ from safetensors.torch import load_file
 from longrope.evaluation.comparison.results import read_results
 from longrope.rope import load_factor_sets, load_factors
 
+from .processes import Nursery
 from .small import PAPER, tokenize_words
 
 STAGES = ("1-search", "2-finetune", "3-search", "4-readjust", "5-evaluate", "6-export")
@@ -30,36 +27,24 @@ RECIPE = [
     {"export": {}},
 ]
 
-CHILDREN = """
-import json, os, signal, sys, torch
-import longrope.cli.extend
-from longrope.cli.main import main
-
-torch.set_num_threads(1)
+DYING = """
+import signal
 WRITING = os.O_WRONLY | os.O_RDWR
 
-def watch(stage, fatal):
+def prepare(number):
     # Count the files below the folder of a stage that are opened for writing; die instead of opening the fatal one.
+    os.chdir({folder!r})
     seen = []
     def hook(event, arguments):
         if event == "open" and isinstance(arguments[0], (str, bytes)) and (arguments[2] or 0) & WRITING:
             path = os.fsdecode(arguments[0])
-            if stage in path:
+            if {stage!r} in path:
                 seen.append(path)
-                if len(seen) == fatal:
+                if len(seen) == {fatal}:
                     os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(hook)
-
-for line in sys.stdin:
-    stage, fatal, arguments = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.dup2(2, 1)  # what the command prints is no exit code
-        watch(stage, fatal)
-        os._exit(main(arguments))
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Runs a command per line in a process of its own, killed with no chance to tidy up."""
+"""Lets a command run in a folder until it is killed, with no chance to tidy up."""
 
 KILLS = {"1-search": 7, "2-finetune": 16, "3-search": 8, "4-readjust": 14, "5-evaluate": 12, "6-export": 6}
 """How many files a stage may open for writing; it dies at the last of them, about half-way."""
@@ -75,7 +60,7 @@ class Runs(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, nursery: Nursery) -> Runs:
     folder = tmp_path_factory.mktemp("extend")
     for split in ("train", "search", "eval"):
         tokenize_words(model_folder, folder / f"{split}-tokens", f"{split} ")
@@ -86,19 +71,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Runs:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     found = Runs(folder / "whole", folder / "killed")
     command = ["extend", "recipe.yaml", "--device", "cpu", "--output-dir"]
-    lines = [[stage, count, [*command, "killed"]] for stage, count in KILLS.items()]
-    lines += [["", 0, [*command, name]] for name in ("killed", "whole")]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILDREN],
-        input="".join(f"{json.dumps(line)}\n" for line in lines),
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder,
-    )
-    codes = [int(line) for line in done.stdout.splitlines()]
-    assert codes == [-signal.SIGKILL] * len(KILLS) + [0, 0], done.stderr
+    for stage, fatal, name in [*((*kill, "killed") for kill in KILLS.items()), ("", 0, "killed"), ("", 0, "whole")]:
+        setup = DYING.format(folder=str(folder), stage=stage, fatal=fatal)
+        (ended,) = nursery.run([[*command, name]], folder, setup)
+        assert ended.code == (-signal.SIGKILL if fatal else 0), ended.output
     return found
 
 

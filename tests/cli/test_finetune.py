@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from longrope.cli.main import main
 from longrope.rope import apply_factors, load_factors
 
+from .processes import Nursery
 from .small import tokenize_words
 
 RECIPE = {
@@ -35,19 +36,16 @@ RECIPE = {
 KILLS = {"stage 1": (1, 3, "step"), "stage 2": (2, 1, "step"), "while it saves": (2, 4, "save")}
 """Stage, step, and whether the process is killed after the step or in the middle of its checkpoint."""
 
-CHILDREN = """
-import json, os, signal, sys, torch
-from transformers import Trainer, TrainerCallback
-import longrope.cli.finetune
-from longrope.cli.main import main
+DYING = """
+import signal
+from transformers import Trainer
 from longrope.training.trainer import CompleteCheckpoints
-
-torch.set_num_threads(1)
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def arm(stage, step, moment):
+def prepare(number):
+    stage, step, moment = {kill}
     seen = [0]
     def on_train_begin(self, *_, **__):
         seen[0] += 1
@@ -61,15 +59,6 @@ def arm(stage, step, moment):
             die()
         save(self, output_dir)
     Trainer._save_rng_state = save_or_die
-
-for line in sys.stdin:
-    kill, arguments = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        if kill:
-            arm(*kill)
-        os._exit(main(arguments))
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -84,22 +73,16 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> l
 
 
 @pytest.fixture(scope="module")
-def runs(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(arguments: list[str], nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the folders of a run that was never stopped and of those that were killed and went on."""
     folder = tmp_path_factory.mktemp("runs")
     folders = {name: folder / name.replace(" ", "-") for name in ("whole", *KILLS)}
-    lines = [json.dumps([kill, [*arguments, "--output-dir", str(folders[name])]]) for name, kill in KILLS.items()]
-    again = [json.dumps([None, [*arguments, "--output-dir", str(path)]]) for path in folders.values()]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILDREN],
-        input="\n".join([*lines, *again]) + "\n",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    codes = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
-    assert codes == [-signal.SIGKILL] * len(lines) + [0] * len(again), done.stdout + done.stderr
+    for name, kill in KILLS.items():
+        (dead,) = nursery.run([[*arguments, "--output-dir", str(folders[name])]], folder, DYING.format(kill=kill))
+        assert dead.code == -signal.SIGKILL, dead.output
+    for path in folders.values():
+        (ended,) = nursery.run([[*arguments, "--output-dir", str(path)]], folder)
+        assert ended.code == 0, ended.output
     return folders
 
 

@@ -1,12 +1,9 @@
 """Every strategy through the command: killed and resumed as if never stopped, and never over its budget."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +16,7 @@ from longrope.cli.main import main
 from longrope.evolution import HistoryRow, read_history
 from longrope.evolution.settings import SETTINGS
 
+from .processes import Nursery
 from .small import tokenize_words, without_times
 
 TARGET_LENGTH = 256
@@ -31,31 +29,20 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """A small search of each strategy; one that is missing here fails, since nothing is known of it."""
 
-NURSERY = """
-import json, os, signal, sys, torch
-import longrope.cli.search
-from longrope.cli.main import main
+DYING = """
+import signal
 from longrope.evolution import RunFolder
-
-torch.set_num_threads(1)
 append = RunFolder.append
 
 def append_and_die(folder, rows):
     append(folder, rows)
-    if len(folder.rows) >= stop:
+    if len(folder.rows) >= {stop}:
         os.kill(os.getpid(), signal.SIGKILL)
 
-RunFolder.append = append_and_die
-for line in sys.stdin:
-    stop, arguments = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.dup2(2, 1)  # what the command prints is no exit code
-        os._exit(main(arguments))
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+def prepare(number):
+    RunFolder.append = append_and_die
 """
-"""Runs the command in a process of its own for each line, each killed, with no chance to tidy up, once so many scores
-are on disk. They share one start of Python, which takes longer than their search."""
+"""Kills a command, with no chance to tidy up, once so many scores are on disk."""
 
 
 class Finished(NamedTuple):
@@ -113,35 +100,10 @@ def cost(rows: list[HistoryRow]) -> int:
     return sum(row.forwarded for row in rows)
 
 
-Kill = Callable[[int, list[str]], int]
-"""Runs a command until it has so many scores and is killed; returns its exit code."""
-
-
-@contextmanager
-def nursery_of(**environment: str) -> Iterator[Kill]:
-    """Start a process for commands with environment variables of its own."""
-    command, variables = [sys.executable, "-c", NURSERY], os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as nursery:
-        stdin, stdout = nursery.stdin, nursery.stdout
-        assert stdin and stdout
-
-        def run(stop: int, arguments: list[str]) -> int:
-            stdin.write(json.dumps([stop, arguments]) + "\n")
-            stdin.flush()
-            return int(stdout.readline())
-
-        yield run
-        stdin.close()
-
-
-@pytest.fixture(scope="module")
-def kill() -> Iterator[Kill]:
-    with nursery_of() as run:
-        yield run
-
-
-NEVER = 10**9
-"""More scores than any search here makes."""
+def killed_with(stop: int, nursery: Nursery, command: list[str], logs: Path) -> int:
+    """Run a command until it has so many scores and is killed; return its exit code."""
+    (ended,) = nursery.run([command], logs, DYING.format(stop=stop))
+    return ended.code
 
 
 def has_avx512() -> bool:
@@ -153,15 +115,16 @@ def has_avx512() -> bool:
 @pytest.mark.skipif(not has_avx512(), reason="needs a CPU that runs the code of two families")
 @pytest.mark.parametrize("strategy", ["hybrid"])
 def test_a_search_killed_on_one_cpu_family_ends_on_another_and_repeats_no_score(
-    strategy: str, arguments: Callable[..., list[str]], tmp_path: Path
+    strategy: str, arguments: Callable[..., list[str]], nursery: Nursery, tmp_path: Path
 ) -> None:
-    command, history = [*arguments(strategy), "--output-dir", str(tmp_path), "--resume"], tmp_path / "history.jsonl"
-    with nursery_of(OPENBLAS_CORETYPE="Haswell") as kill_there:
-        assert kill_there(30, command) == -signal.SIGKILL
+    run = tmp_path / "run"
+    command, history = [*arguments(strategy), "--output-dir", str(run), "--resume"], run / "history.jsonl"
+    another = "SkylakeX" if os.environ.get("OPENBLAS_CORETYPE") == "Haswell" else "Haswell"
+    with closing(Nursery(OPENBLAS_CORETYPE=another)) as there:
+        assert killed_with(30, there, command, tmp_path) == -signal.SIGKILL
     before = history.read_bytes()
-    with nursery_of(OPENBLAS_CORETYPE="SkylakeX") as kill_here:
-        assert kill_here(NEVER, command) == 0
-    assert history.read_bytes().startswith(before) and (tmp_path / "factors.json").is_file()
+    assert nursery.run([command], tmp_path)[0].code == 0
+    assert history.read_bytes().startswith(before) and (run / "factors.json").is_file()
     keys = [row.key for row in read_history(history).rows]
     assert len(keys) == history.read_bytes().count(b"\n") == len(set(keys))
 
@@ -200,11 +163,12 @@ def test_a_mix_of_lengths_stays_within_its_budget(
 
 
 def test_a_search_killed_twice_ends_with_the_bytes_of_one_that_was_never_stopped(
-    finished: Finished, kill: Kill, tmp_path: Path
+    finished: Finished, nursery: Nursery, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     for stop in (len(finished.rows) // 4, 2 * len(finished.rows) // 3):
-        assert kill(stop, [*finished.arguments, "--output-dir", str(folder), "--resume"]) == -signal.SIGKILL
+        command = [*finished.arguments, "--output-dir", str(folder), "--resume"]
+        assert killed_with(stop, nursery, command, tmp_path) == -signal.SIGKILL
         assert stop <= len(read_history(folder / "history.jsonl").rows) < len(finished.rows)
         assert not (folder / "factors.json").exists()
     searched(finished.arguments, folder, "--resume")

@@ -1,12 +1,10 @@
 """The whole way on a tiny random model: search, kill, resume, evaluate, export, load without us."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,8 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.rope import apply_factors, load_factors
 
+from .processes import Nursery, killed_at
 from .small import without_times
-
-COMMAND = [sys.executable, "-m", "longrope.cli"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -53,28 +49,27 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> l
 
 
 @pytest.fixture(scope="module")
-def finished(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(arguments: list[str], nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an uninterrupted search."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    subprocess.run([*COMMAND, "search", *arguments, "--output-dir", folder], check=True, env=ENVIRONMENT)
-    return folder
+    folder = tmp_path_factory.mktemp("runs")
+    (ended,) = nursery.run([["search", *arguments, "--output-dir", str(folder / "whole")]], folder)
+    assert ended.code == 0, ended.output
+    return folder / "whole"
 
 
 def test_a_search_killed_three_times_ends_as_if_it_had_never_stopped(
-    arguments: list[str], finished: Path, tmp_path: Path
+    arguments: list[str], finished: Path, nursery: Nursery, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     history = folder / "history.jsonl"
     rows = len((finished / "history.jsonl").read_text().splitlines())
-    command = [*COMMAND, "search", *arguments, "--output-dir", folder, "--resume"]
+    command = ["search", *arguments, "--output-dir", str(folder), "--resume"]
     for stop in sorted(np.random.default_rng().choice(np.arange(1, rows - 10), 3, replace=False)):
-        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not history.exists() or history.read_bytes().count(b"\n") < stop):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        (killed,) = nursery.run([command], tmp_path, killed_at(stop, history))
+        assert killed.code == -signal.SIGKILL, killed.output
         assert not (folder / "factors.json").exists(), "the search was over before it could be killed"
-    subprocess.run(command, check=True, env=ENVIRONMENT)
+    (ended,) = nursery.run([command], tmp_path)
+    assert ended.code == 0, ended.output
     assert (folder / "factors.json").read_bytes() == (finished / "factors.json").read_bytes()
     assert without_times(folder) == without_times(finished)
 
@@ -136,7 +131,7 @@ def test_the_export_gives_the_logits_of_apply_factors_in_a_python_without_longro
         f"ids = torch.arange(256)[None] * 7 % {AutoModelForCausalLM.from_pretrained(model_folder).config.vocab_size}\n"
         f"torch.save(model(input_ids=ids).logits, {str(tmp_path / 'logits.pt')!r})\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=ENVIRONMENT)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     ids = torch.arange(256)[None] * 7 % model.config.vocab_size
     with apply_factors(model, factors.without_start_tokens()), torch.no_grad():

@@ -11,7 +11,7 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.evolution import read_history
 
-from .processes import Ended, run_at_once
+from .processes import Ended, Nursery
 
 STOPS = {
     "search": ("SIGTERM", "history.jsonl", 3, "--resume"),
@@ -51,10 +51,12 @@ class Stopped(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, small_commands: dict[str, list[str]]) -> dict[str, Stopped]:
+def stopped(
+    tmp_path_factory: pytest.TempPathFactory, small_commands: dict[str, list[str]], nursery: Nursery
+) -> dict[str, Stopped]:
     folder = tmp_path_factory.mktemp("stopped")
     arguments = [[*small_commands[name], "--output-dir", str(folder / f"{name}-run")] for name in STOPS]
-    ended = run_at_once(arguments, folder, SETUP)
+    ended = nursery.run(arguments, folder, SETUP)
     return {one[0]: Stopped(one, folder / f"{one[0]}-run", how) for one, how in zip(arguments, ended, strict=True)}
 
 
