@@ -158,6 +158,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 if __name__ == "__main__":
-    strategy_name, folder_path, kill_at = sys.argv[1:]
-    killer = ToyObjective(kill_at=int(kill_at), on_kill=lambda: os.kill(os.getpid(), signal.SIGKILL))
-    print(run_toy(strategy_name, Path(folder_path), killer, resume=True).best)
+    for line in sys.stdin:
+        strategy_name, folder, kill_at = json.loads(line)
+        if (child := os.fork()) == 0:
+            killer = ToyObjective(kill_at=kill_at, on_kill=lambda: os.kill(os.getpid(), signal.SIGKILL))
+            Path(folder, "best").write_text(str(run_toy(strategy_name, Path(folder), killer, resume=True).best))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

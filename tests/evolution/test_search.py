@@ -19,6 +19,7 @@ from longrope.evolution import (
     read_history,
     run_search,
 )
+from longrope.evolution.settings import SETTINGS
 from longrope.rope.factors import RescaleFactors
 
 from . import conftest
@@ -95,15 +96,28 @@ def test_resuming_a_finished_run_scores_nothing_and_gives_its_result(name: str, 
     assert idle.calls == 0
 
 
-def test_processes_killed_by_sigkill_end_with_the_run_of_this_process(name: str, tmp_path: Path):
-    expected = run_toy(name, tmp_path / "here", ToyObjective())
-    environment = os.environ | {"PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "1"}
-    for kill_at, code in ((3, -signal.SIGKILL), (4, -signal.SIGKILL), (10**6, 0)):
-        command = [sys.executable, str(conftest.__file__), name, str(tmp_path / "there"), str(kill_at)]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert ended.returncode == code, ended.stderr
-    assert ended.stdout.strip() == str(expected.best)
-    assert trace(tmp_path / "there") == trace(tmp_path / "here")
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run of each strategy, of three processes each, of which two were killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    jobs = [[name, str(folder / name), kill_at] for name in sorted(SETTINGS) for kill_at in (3, 4, 10**6)]
+    done = subprocess.run(
+        [sys.executable, str(conftest.__file__)],  # one start of Python forks all of them
+        input="".join(f"{json.dumps(job)}\n" for job in jobs),
+        env=os.environ | {"PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = [-signal.SIGKILL, -signal.SIGKILL, 0] * len(SETTINGS)
+    assert [int(code) for code in done.stdout.splitlines()] == expected, done.stderr
+    return folder
+
+
+def test_processes_killed_by_sigkill_end_with_the_run_of_this_process(name: str, killed: Path, tmp_path: Path):
+    expected = run_toy(name, tmp_path, ToyObjective())
+    assert (killed / name / "best").read_text() == str(expected.best)
+    assert trace(killed / name) == trace(tmp_path)
 
 
 def test_another_seed_gives_another_run(name: str, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -14,6 +15,21 @@ WEIGHT = 0.02 * np.exp(-(((POSITION - 0.6) / 0.35) ** 2))
 BEST_ATTENTION = 1.15
 
 
+@cache
+def pull(window: int) -> np.ndarray:
+    """Return to where a window moves the optimum: its document and itself each pull smoothly to a random side."""
+    document = np.random.default_rng((1, window % NUM_DOCUMENTS)).normal(size=5)
+    own = np.random.default_rng((2, window)).normal(size=5)
+    knots = np.linspace(0, 1, 5)
+    return np.interp(POSITION, knots, (document + own) / np.sqrt(2))
+
+
+@cache
+def difficulty(window: int) -> float:
+    """Return what is added to every loss on a window."""
+    return float(np.random.default_rng((3, window)).normal(0, 0.3))
+
+
 @dataclass
 class Toy:
     """Loss of a genome on a window: difficulty of the window, and distances to an optimum of its own."""
@@ -23,21 +39,16 @@ class Toy:
     spread: float = 0.25
 
     def optimum(self, window: int | None) -> np.ndarray:
-        """Log lambda that is best on a window (None: on all): documents pull smoothly to random sides."""
-        if window is None:
-            return BEST
-        pull = np.random.default_rng((1, window % NUM_DOCUMENTS)).normal(size=5)
-        own = np.random.default_rng((2, window)).normal(size=5)
-        knots = np.linspace(0, 1, 5)
-        return BEST + self.spread * np.interp(POSITION, knots, (pull + own) / np.sqrt(2))
+        """Log lambda that is best on a window (None: on all)."""
+        return BEST if window is None else BEST + self.spread * pull(window)
 
     def loss(self, genome: Genome, window: int | None = None) -> float:
         """Return nats per token on a window; None: expected over documents never seen, up to a constant."""
         distance = np.log(self.space.decode(genome)) - self.optimum(window)
         attention = self.space.decode_attention(genome) or BEST_ATTENTION
-        difficulty = 0.0 if window is None else float(np.random.default_rng((3, window)).normal(0, 0.3))
+        added = 0.0 if window is None else difficulty(window)
         start = 1e-4 * genome.start_tokens
-        return 2 + difficulty + float(WEIGHT @ distance**2) + (attention - BEST_ATTENTION) ** 2 + start
+        return 2 + added + float(WEIGHT @ distance**2) + (attention - BEST_ATTENTION) ** 2 + start
 
     def gradient(self, genome: Genome, window: int) -> Gradient:
         """Return the derivatives of the loss on a window."""

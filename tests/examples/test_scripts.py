@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from longrope.cli.main import main
 from longrope.hyperparams import extend_recipe, finetune_recipe
 from longrope.rope import RescaleFactors, load_factors
 
@@ -35,6 +36,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def tokens(model_folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the texts as tokens, which a script takes as they are."""
+    folder = tmp_path_factory.mktemp("tokens") / "tokens"
+    named = {"model": model_folder, "dataset": data, "save-tokenized": folder}
+    assert main(["tokenize", *(f"--{name}={value}" for name, value in named.items())]) == 0
+    return folder
+
+
 def test_every_family_has_its_settings_and_the_three_scripts() -> None:
     for family in FAMILIES:
         settings = (ROOT / "examples" / family / "settings.sh").read_text()
@@ -54,7 +64,7 @@ def test_a_model_out_of_reach_is_one_sentence(model: str, tmp_path: Path) -> Non
     assert model.startswith("/") or "hf auth login" in done.stderr
 
 
-def test_another_model_and_texts_go_the_whole_way(model_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_another_model_and_texts_go_the_whole_way(model_folder: Path, data: Path, tokens: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(
         "strategy: paper\npopulation_size: 6\nnum_iterations: 2\nnum_mutations: 2\nnum_crossovers: 2\nnum_parents: 3\n"
     )
@@ -64,12 +74,13 @@ def test_another_model_and_texts_go_the_whole_way(model_folder: Path, data: Path
     assert "evaluation documents: 2 of 64 or more tokens" in done.stdout
     factors = json.loads((tmp_path / "run" / "factors.json").read_text())
     assert factors["target_length"] == 64  # twice the model's 32, and not the four times of the family
-    refused = run("mistral/search.sh", tmp_path, **chosen | {"SAMPLES": 4, "OUTPUT": tmp_path / "other"})
+    other = chosen | {"DATA": tokens, "SAMPLES": 4, "TARGET_LENGTH": 64, "OUTPUT": tmp_path / "other"}
+    refused = run("mistral/search.sh", tmp_path, **other)
     assert refused.returncode == 2
     assert "that the search does not see, got 0" in refused.stderr
 
 
-def test_fine_tuning_goes_on_from_the_factors_of_the_search(model_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_fine_tuning_goes_on_from_the_factors_of_the_search(model_folder: Path, tokens: Path, tmp_path: Path) -> None:
     factors = RescaleFactors(np.linspace(1, 2, 8), 32, 64, 10000.0, 16)
     factors.save(tmp_path / "run" / "factors.json")
     chosen = {"MODEL": model_folder, "TARGET_LENGTH": 64, "OUTPUT": tmp_path / "run"}
@@ -77,7 +88,7 @@ def test_fine_tuning_goes_on_from_the_factors_of_the_search(model_folder: Path, 
     assert refused.returncode == 2
     assert "TRAIN_DATA must be a folder" in refused.stderr
     sizes = ("--lengths", "64", "--steps", "2", "--batch-size", "2")
-    done = run("mistral/finetune.sh", tmp_path, *sizes, **chosen, TRAIN_DATA=data)
+    done = run("mistral/finetune.sh", tmp_path, *sizes, **chosen, TRAIN_DATA=tokens)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run-tuned" / "model" / "config.json").is_file()
     assert load_factors(tmp_path / "run-tuned") == factors
@@ -94,8 +105,9 @@ def test_every_recipe_of_a_family_is_shipped(family: str) -> None:
     assert (ROOT / "examples" / family / "extend.sh").is_file()
 
 
-def test_the_whole_extension_is_planned_for_another_model(model_folder: Path, data: Path, tmp_path: Path) -> None:
-    chosen = {"MODEL": model_folder, "TARGET_LENGTH": 64, "DATA": data, "TRAIN_DATA": data, "OUTPUT": tmp_path / "run"}
+def test_the_whole_extension_is_planned_for_another_model(model_folder: Path, tokens: Path, tmp_path: Path) -> None:
+    chosen = {"MODEL": model_folder, "TARGET_LENGTH": 64, "OUTPUT": tmp_path / "run"}
+    chosen |= {"DATA": tokens, "TRAIN_DATA": tokens}
     done = run("smollm2/extend.sh", tmp_path, "--plan", **chosen)
     assert done.returncode == 0, done.stderr
     assert "finetune, stage 1" in done.stdout

@@ -5,7 +5,6 @@ what is tested is the ring, the sharding of `context_parallel`, and our position
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +18,8 @@ from longrope.hyperparams import finetune_recipe
 from longrope.training import Window
 from longrope.training.trainer import check_context_parallel
 
-WORKER = """
-import json, sys
+WORKERS = """
+import os, sys
 import torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.experimental import context_parallel
@@ -30,7 +29,7 @@ from transformers import AutoModelForCausalLM, AttentionInterface
 from longrope.rope import RescaleFactors, install
 from longrope.training import packed_loss
 
-rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+folder = sys.argv[1]
 torch.set_num_threads(1)
 aten = torch.ops.aten
 
@@ -59,48 +58,52 @@ def ring(module, query, key, value, attention_mask, **_):
     return Ring.apply(query, key, value).transpose(1, 2).contiguous(), None
 
 AttentionInterface.register("ring", ring)
-model = AutoModelForCausalLM.from_pretrained(f"{folder}/model", attn_implementation="ring" if size > 1 else "sdpa")
-ids = torch.load(f"{folder}/ids.pt")
-targets = torch.cat((ids[:, 1:], torch.full((1, 1), -100)), dim=1)
-positions = torch.arange(ids.shape[1])[None]
-lambdas = torch.linspace(1, 4, 8).double().numpy()
-with install(model, canary=False) as installation:
-    factors = RescaleFactors(lambdas, 32, 128, 10000.0, 16, 1.2, start_tokens=5)
-    with packed_loss(installation, factors):
-        def loss():
-            batch = {"input_ids": ids, "position_ids": positions, "shift_labels": targets}
-            return model(**batch, original=torch.tensor(False), num_items_in_batch=127)["loss"]
-        if size == 1:
-            total = loss()
-            total.backward()
-        else:
-            dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
-            mesh = init_device_mesh("cpu", (size,))
-            with context_parallel(mesh, buffers=[ids, positions, targets], buffer_seq_dims=[1, 1, 1]):
-                assert ids.shape[1] == 64, ids.shape
+def run(rank, size):
+    model = AutoModelForCausalLM.from_pretrained(f"{folder}/model", attn_implementation="ring" if size > 1 else "sdpa")
+    ids = torch.load(f"{folder}/ids.pt")
+    targets = torch.cat((ids[:, 1:], torch.full((1, 1), -100)), dim=1)
+    positions = torch.arange(ids.shape[1])[None]
+    lambdas = torch.linspace(1, 4, 8).double().numpy()
+    with install(model, canary=False) as installation:
+        factors = RescaleFactors(lambdas, 32, 128, 10000.0, 16, 1.2, start_tokens=5)
+        with packed_loss(installation, factors):
+            def loss():
+                batch = {"input_ids": ids, "position_ids": positions, "shift_labels": targets}
+                return model(**batch, original=torch.tensor(False), num_items_in_batch=127)["loss"]
+            if size == 1:
                 total = loss()
                 total.backward()
-            for parameter in model.parameters():
-                dist.all_reduce(parameter.grad)
-            total = total.detach()
-            dist.all_reduce(total)
-if rank == 0:
-    torch.save({"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}, f"{folder}/{size}.pt")
+            else:
+                dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+                mesh = init_device_mesh("cpu", (size,))
+                with context_parallel(mesh, buffers=[ids, positions, targets], buffer_seq_dims=[1, 1, 1]):
+                    assert ids.shape[1] == 64, ids.shape
+                    total = loss()
+                    total.backward()
+                for parameter in model.parameters():
+                    dist.all_reduce(parameter.grad)
+                total = total.detach()
+                dist.all_reduce(total)
+    if rank == 0:
+        torch.save({"loss": total.detach(), **{n: p.grad for n, p in model.named_parameters()}}, f"{folder}/{size}.pt")
+
+children = []
+for place in ((0, 1), (0, 2), (1, 2)):
+    if (child := os.fork()) == 0:
+        run(*place)
+        os._exit(0)
+    children.append(child)
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
+"""One start of Python forks the process that is alone and the two that share."""
 
 
 def test_two_processes_that_share_a_sequence_give_loss_and_gradients_of_one(make_llama, tmp_path: Path) -> None:
     make_llama().save_pretrained(tmp_path / "model")
     torch.save(torch.randint(0, 64, (1, 128), generator=torch.Generator().manual_seed(0)), tmp_path / "ids.pt")
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), str(size), str(tmp_path)], env=os.environ, stderr=subprocess.PIPE
-        )
-        for rank, size in ((0, 1), (0, 2), (1, 2))
-    ]
-    for run in runs:
-        _, error = run.communicate(timeout=600)
-        assert run.returncode == 0, error.decode()
+    command = [sys.executable, "-c", WORKERS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
     one, two = (torch.load(tmp_path / f"{size}.pt") for size in (1, 2))
     assert one.keys() == two.keys()
     for name, value in one.items():
