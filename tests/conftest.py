@@ -4,6 +4,7 @@ With LONGROPE_FULL=1 in the environment (`bash tests/run.sh --full`), tests of f
 form: the hypothesis profile `fuzz` and the fixture `num_damages`.
 """
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,12 @@ hypothesis.settings.register_profile(
     suppress_health_check=list(hypothesis.HealthCheck),
     derandomize=not FULL,  # the suite must not fail by chance
 )
+
+
+def pytest_collection_finish() -> None:
+    """Let no later garbage collection look through what is imported, which takes most of its time."""
+    gc.collect()
+    gc.freeze()
 
 
 def tiny_llama(**changes: Any) -> LlamaForCausalLM:
