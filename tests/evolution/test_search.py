@@ -19,11 +19,10 @@ from longrope.evolution import (
     read_history,
     run_search,
 )
-from longrope.evolution.settings import SETTINGS
 from longrope.rope.factors import RescaleFactors
 
 from . import conftest
-from .conftest import TARGET, Killed, ToyObjective, ToyScore, build, new_strategy, run_toy, trace
+from .conftest import SETTINGS, TARGET, Killed, ToyObjective, ToyScore, build, new_strategy, run_toy, trace
 
 ROOT = Path(__file__).parents[2]
 
