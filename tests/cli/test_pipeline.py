@@ -64,7 +64,7 @@ def test_a_search_killed_three_times_ends_as_if_it_had_never_stopped(
     history = folder / "history.jsonl"
     rows = len((finished / "history.jsonl").read_text().splitlines())
     command = ["search", *arguments, "--output-dir", str(folder), "--resume"]
-    for stop in sorted(np.random.default_rng().choice(np.arange(1, rows - 30), 3, replace=False)):
+    for stop in sorted(np.random.default_rng().choice(np.arange(1, rows - 10), 3, replace=False)):
         (killed,) = nursery.run([command], tmp_path, killed_at(stop, history))
         assert killed.code == -signal.SIGKILL, killed.output
         assert not (folder / "factors.json").exists(), "the search was over before it could be killed"
