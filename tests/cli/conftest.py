@@ -9,7 +9,7 @@ import yaml
 
 from longrope.cli.main import main
 
-from .processes import Nursery
+from .processes import ForkServer
 
 SETTINGS = {"strategy": "paper", "population_size": 9, "num_iterations": 1, "num_mutations": 2}
 SETTINGS |= {"num_crossovers": 2, "num_parents": 3, "start_token_choices": [0]}
@@ -17,11 +17,11 @@ TUNING = {"learning_rate": 1e-2, "batch_size": 1, "stages": [{"length": 64, "ste
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """Return the process that runs commands in processes of their own."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-NURSERY = """
+SERVER = """
 import importlib, json, os, sys, torch
 from longrope.cli.main import main
 
@@ -56,7 +56,7 @@ class Ended(NamedTuple):
     output: str
 
 
-class Nursery:
+class ForkServer:
     """A process that has imported the commands and forks a process for each command that it is given.
 
     Args:
@@ -65,7 +65,7 @@ class Nursery:
 
     def __init__(self, **environment: str) -> None:
         variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        command, pipe = [sys.executable, "-c", NURSERY], subprocess.PIPE
+        command, pipe = [sys.executable, "-c", SERVER], subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
 
     def run(self, commands: list[list[str]], logs: Path, setup: str = "def prepare(number): pass") -> list[Ended]:

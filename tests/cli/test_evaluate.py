@@ -19,7 +19,7 @@ from longrope.cli.tasks import GROUPS, TASKS, missing_data, task_names
 from longrope.evaluation.comparison.results import Results, read_results
 from longrope.rope import RescaleFactors
 
-from .processes import Nursery, killed_at
+from .processes import ForkServer, killed_at
 
 QUICK = ["--samples", "2", "--passkey-depths", "2", "--needle-depths", "2", "--nolima-pairs", "1"]
 
@@ -47,12 +47,12 @@ def rows(folder: Path) -> set:
 
 
 def test_an_evaluation_killed_at_any_time_repeats_no_finished_cell(
-    arguments: list[str], nursery: Nursery, tmp_path: Path
+    arguments: list[str], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     settings = ["--lengths", "400", "500", "--methods", "none", "linear", "ntk", "dynamic", "yarn", "llama3"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [*arguments, *settings, "--output-dir", str(killed)]
-    (dead,) = nursery.run([command], tmp_path, killed_at(3, killed / "cells.jsonl"))
+    (dead,) = fork_server.run([command], tmp_path, killed_at(3, killed / "cells.jsonl"))
     assert dead.code == -signal.SIGKILL, dead.output
     assert not (killed / "results.json").exists(), "the evaluation was over before it could be killed"
     finished = [entry["key"] for entry in cells_that_are_whole(killed)]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from longrope.evaluation.comparison.results import read_results
 from longrope.rope import load_factor_sets, load_factors
 
-from .processes import Nursery
+from .processes import ForkServer
 from .small import PAPER, tokenize_words
 
 STAGES = ("1-search", "2-finetune", "3-search", "4-readjust", "5-evaluate", "6-export")
@@ -60,7 +60,7 @@ class Runs(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, nursery: Nursery) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, fork_server: ForkServer) -> Runs:
     folder = tmp_path_factory.mktemp("extend")
     for split in ("train", "search", "eval"):
         tokenize_words(model_folder, folder / f"{split}-tokens", f"{split} ")
@@ -73,7 +73,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, nursery: 
     command = ["extend", "recipe.yaml", "--device", "cpu", "--output-dir"]
     for stage, fatal, name in [*((*kill, "killed") for kill in KILLS.items()), ("", 0, "killed"), ("", 0, "whole")]:
         setup = DYING.format(folder=str(folder), stage=stage, fatal=fatal)
-        (ended,) = nursery.run([[*command, name]], folder, setup)
+        (ended,) = fork_server.run([[*command, name]], folder, setup)
         assert ended.code == (-signal.SIGKILL if fatal else 0), ended.output
     return found
 

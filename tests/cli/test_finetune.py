@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from longrope.cli.main import main
 from longrope.rope import apply_factors, load_factors
 
-from .processes import Nursery
+from .processes import ForkServer
 from .small import tokenize_words
 
 RECIPE = {
@@ -73,15 +73,15 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> l
 
 
 @pytest.fixture(scope="module")
-def runs(arguments: list[str], nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(arguments: list[str], fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the folders of a run that was never stopped and of those that were killed and went on."""
     folder = tmp_path_factory.mktemp("runs")
     folders = {name: folder / name.replace(" ", "-") for name in ("whole", *KILLS)}
     for name, kill in KILLS.items():
-        (dead,) = nursery.run([[*arguments, "--output-dir", str(folders[name])]], folder, DYING.format(kill=kill))
+        (dead,) = fork_server.run([[*arguments, "--output-dir", str(folders[name])]], folder, DYING.format(kill=kill))
         assert dead.code == -signal.SIGKILL, dead.output
     for path in folders.values():
-        (ended,) = nursery.run([[*arguments, "--output-dir", str(path)]], folder)
+        (ended,) = fork_server.run([[*arguments, "--output-dir", str(path)]], folder)
         assert ended.code == 0, ended.output
     return folders
 

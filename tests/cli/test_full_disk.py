@@ -15,7 +15,7 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.rope import load_factors
 
-from .processes import Nursery
+from .processes import ForkServer
 
 LIMITS = {"search": 3000, "evaluate": 3000, "sweep": 3000, "finetune": 20000, "extend": 3000}
 """Bytes beyond which no file of a command may grow, so that it fails about half-way."""
@@ -45,10 +45,10 @@ def assert_one_sentence(command: str, output: str) -> None:
 
 
 def test_files_that_may_not_grow_stop_a_command_and_it_goes_on_when_they_may(
-    small_commands: dict[str, list[str]], nursery: Nursery, tmp_path: Path
+    small_commands: dict[str, list[str]], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     commands = [[*small_commands[name], "--output-dir", str(tmp_path / name)] for name in LIMITS]
-    for arguments, ended in zip(commands, nursery.run(commands, tmp_path, LIMIT), strict=True):
+    for arguments, ended in zip(commands, fork_server.run(commands, tmp_path, LIMIT), strict=True):
         assert ended.code == 2, ended.output
         assert_one_sentence(arguments[0], ended.output)
         kept = {path: path.read_bytes() for path in tmp_path.glob(f"{arguments[0]}/**/*.jsonl")}

@@ -16,7 +16,7 @@ from longrope.cli.main import main
 from longrope.evolution import HistoryRow, read_history
 from longrope.evolution.settings import SETTINGS
 
-from .processes import Nursery
+from .processes import ForkServer
 from .small import tokenize_words, without_times
 
 TARGET_LENGTH = 256
@@ -100,9 +100,9 @@ def cost(rows: list[HistoryRow]) -> int:
     return sum(row.forwarded for row in rows)
 
 
-def killed_with(stop: int, nursery: Nursery, command: list[str], logs: Path) -> int:
+def killed_with(stop: int, fork_server: ForkServer, command: list[str], logs: Path) -> int:
     """Run a command until it has so many scores and is killed; return its exit code."""
-    (ended,) = nursery.run([command], logs, DYING.format(stop=stop))
+    (ended,) = fork_server.run([command], logs, DYING.format(stop=stop))
     return ended.code
 
 
@@ -115,15 +115,15 @@ def has_avx512() -> bool:
 @pytest.mark.skipif(not has_avx512(), reason="needs a CPU that runs the code of two families")
 @pytest.mark.parametrize("strategy", ["hybrid"])
 def test_a_search_killed_on_one_cpu_family_ends_on_another_and_repeats_no_score(
-    strategy: str, arguments: Callable[..., list[str]], nursery: Nursery, tmp_path: Path
+    strategy: str, arguments: Callable[..., list[str]], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     command, history = [*arguments(strategy), "--output-dir", str(run), "--resume"], run / "history.jsonl"
     another = "SkylakeX" if os.environ.get("OPENBLAS_CORETYPE") == "Haswell" else "Haswell"
-    with closing(Nursery(OPENBLAS_CORETYPE=another)) as there:
+    with closing(ForkServer(OPENBLAS_CORETYPE=another)) as there:
         assert killed_with(30, there, command, tmp_path) == -signal.SIGKILL
     before = history.read_bytes()
-    assert nursery.run([command], tmp_path)[0].code == 0
+    assert fork_server.run([command], tmp_path)[0].code == 0
     assert history.read_bytes().startswith(before) and (run / "factors.json").is_file()
     keys = [row.key for row in read_history(history).rows]
     assert len(keys) == history.read_bytes().count(b"\n") == len(set(keys))
@@ -163,12 +163,12 @@ def test_a_mix_of_lengths_stays_within_its_budget(
 
 
 def test_a_search_killed_twice_ends_with_the_bytes_of_one_that_was_never_stopped(
-    finished: Finished, nursery: Nursery, tmp_path: Path
+    finished: Finished, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     for stop in (len(finished.rows) // 4, 2 * len(finished.rows) // 3):
         command = [*finished.arguments, "--output-dir", str(folder), "--resume"]
-        assert killed_with(stop, nursery, command, tmp_path) == -signal.SIGKILL
+        assert killed_with(stop, fork_server, command, tmp_path) == -signal.SIGKILL
         assert stop <= len(read_history(folder / "history.jsonl").rows) < len(finished.rows)
         assert not (folder / "factors.json").exists()
     searched(finished.arguments, folder, "--resume")

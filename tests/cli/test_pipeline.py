@@ -16,7 +16,7 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.rope import apply_factors, load_factors
 
-from .processes import Nursery, killed_at
+from .processes import ForkServer, killed_at
 from .small import without_times
 
 
@@ -49,26 +49,26 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> l
 
 
 @pytest.fixture(scope="module")
-def finished(arguments: list[str], nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(arguments: list[str], fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an uninterrupted search."""
     folder = tmp_path_factory.mktemp("runs")
-    (ended,) = nursery.run([["search", *arguments, "--output-dir", str(folder / "whole")]], folder)
+    (ended,) = fork_server.run([["search", *arguments, "--output-dir", str(folder / "whole")]], folder)
     assert ended.code == 0, ended.output
     return folder / "whole"
 
 
 def test_a_search_killed_three_times_ends_as_if_it_had_never_stopped(
-    arguments: list[str], finished: Path, nursery: Nursery, tmp_path: Path
+    arguments: list[str], finished: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     history = folder / "history.jsonl"
     rows = len((finished / "history.jsonl").read_text().splitlines())
     command = ["search", *arguments, "--output-dir", str(folder), "--resume"]
     for stop in sorted(np.random.default_rng().choice(np.arange(1, rows - 10), 3, replace=False)):
-        (killed,) = nursery.run([command], tmp_path, killed_at(stop, history))
+        (killed,) = fork_server.run([command], tmp_path, killed_at(stop, history))
         assert killed.code == -signal.SIGKILL, killed.output
         assert not (folder / "factors.json").exists(), "the search was over before it could be killed"
-    (ended,) = nursery.run([command], tmp_path)
+    (ended,) = fork_server.run([command], tmp_path)
     assert ended.code == 0, ended.output
     assert (folder / "factors.json").read_bytes() == (finished / "factors.json").read_bytes()
     assert without_times(folder) == without_times(finished)

@@ -11,7 +11,7 @@ import pytest
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 
-from .processes import Nursery
+from .processes import ForkServer
 
 METHODS = ["linear", "ntk", "yarn"]
 SLOW = """
@@ -63,11 +63,11 @@ def keys(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("command", ["evaluate", "sweep"])
 def test_two_at_once_share_the_cells_and_tell_the_same(
-    commands: dict[str, list[str]], nursery: Nursery, command: str, tmp_path: Path
+    commands: dict[str, list[str]], fork_server: ForkServer, command: str, tmp_path: Path
 ) -> None:
     shared, alone = tmp_path / "shared", tmp_path / "alone"
     arguments = commands[command]
-    both = nursery.run([[*arguments, "--output-dir", str(shared)]] * 2, tmp_path, SLOW)
+    both = fork_server.run([[*arguments, "--output-dir", str(shared)]] * 2, tmp_path, SLOW)
     assert [one.code for one in both] == [0, 0], both
     assert main([*arguments, "--output-dir", str(alone)]) == 0
     assert sorted(keys(shared)) == sorted(keys(alone))
@@ -79,10 +79,10 @@ def test_two_at_once_share_the_cells_and_tell_the_same(
 
 
 def test_the_cell_of_a_dead_process_is_free_again(
-    commands: dict[str, list[str]], nursery: Nursery, tmp_path: Path
+    commands: dict[str, list[str]], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     arguments = [*commands["evaluate"], "--output-dir", str(tmp_path / "run")]
-    dead, other = nursery.run([arguments] * 2, tmp_path, DYING)
+    dead, other = fork_server.run([arguments] * 2, tmp_path, DYING)
     assert (dead.code, other.code) == (-signal.SIGKILL, 0), other.output
     assert len(set(keys(tmp_path / "run"))) == len(keys(tmp_path / "run")) == len(METHODS) * 3
 

@@ -11,7 +11,7 @@ from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
 from longrope.evolution import read_history
 
-from .processes import Ended, Nursery
+from .processes import Ended, ForkServer
 
 STOPS = {
     "search": ("SIGTERM", "history.jsonl", 3, "--resume"),
@@ -52,11 +52,11 @@ class Stopped(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stopped(
-    tmp_path_factory: pytest.TempPathFactory, small_commands: dict[str, list[str]], nursery: Nursery
+    tmp_path_factory: pytest.TempPathFactory, small_commands: dict[str, list[str]], fork_server: ForkServer
 ) -> dict[str, Stopped]:
     folder = tmp_path_factory.mktemp("stopped")
     arguments = [[*small_commands[name], "--output-dir", str(folder / f"{name}-run")] for name in STOPS]
-    ended = nursery.run(arguments, folder, SETUP)
+    ended = fork_server.run(arguments, folder, SETUP)
     return {one[0]: Stopped(one, folder / f"{one[0]}-run", how) for one, how in zip(arguments, ended, strict=True)}
 
 
