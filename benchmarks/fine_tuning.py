@@ -27,7 +27,9 @@ from longrope.evaluation.report.metrics import format_value
 from longrope.evaluation.report.table import markdown
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
-TRAIN = ("runs/python-packages-train", *(f"exercises-{n}=runs/exercises/{n}" for n in (256, 1024, 2048)))
+TUNED = 4096
+"""Length of the longest windows."""
+TRAIN = ("runs/python-packages-train", *(f"exercises-{n}=runs/exercises/{n}" for n in (256, 1024, 2048, 4096)))
 METRICS = {
     "perplexity": "token_weighted",
     "perplexity_tail": "token_weighted",
@@ -42,19 +44,24 @@ class Variant(NamedTuple):
     factors: str
     """What the tuned windows are rotated by: factors, or a method for the whole extension."""
     recipe: str
+    beyond: str | None = None
+    """What its weights are also read under past the length that they were tuned at."""
 
 
+RESULTS = "results.json"
+OWN, ORIGINAL, BEYOND = "evaluation", "original", "beyond"
+"""Folders of what tuned weights are read under: the factors of the tuning, the pre-trained RoPE, a longer extension."""
 EXTENSION = Path("runs/tiny-extend")
 VARIANTS = {
-    "PI, mixed windows": Variant("linear:factor=16", "tiny"),
-    "YaRN, mixed windows": Variant("yarn:factor=16", "tiny"),
+    "PI, mixed windows": Variant("linear:factor=16", "tiny", "linear:factor=32"),
+    "YaRN, mixed windows": Variant("yarn:factor=16", "tiny", "yarn:factor=32"),
     "searched, mixed windows": Variant(f"{EXTENSION}/1-search", "tiny"),
     "searched, plain windows": Variant(f"{EXTENSION}/1-search", "tiny-plain"),
 }
 
 
 def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Path:
-    """Fine-tune one variant, or what is left of it, and evaluate it; return the folder of the evaluation."""
+    """Fine-tune one variant, or what is left of it, and evaluate it; return its folder."""
     folder = args.output_dir / args.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
     if not (folder / "model").is_dir():
         finetune.run(
@@ -65,31 +72,36 @@ def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Pa
                 output_dir=str(folder),
                 recipe=variant.recipe,
                 steps=(args.steps,) if args.steps else (),
-                micro_batch_size=2,
                 gradient_checkpointing=False,
                 seed=seed,
             )
         )
-    factors = [f"{name}={folder / 'factors.json'}"]
-    evaluate.run(
-        EvaluateConfig(
-            model=str(folder / "tuned"),
-            tokenized="runs/python-packages-eval",
-            lengths=tuple(args.lengths),
-            output_dir=str(folder / "evaluation"),
-            methods=("none",),
-            factors=tuple(factors),
-            tasks=tuple(args.tasks),
-            samples=args.samples,
-            target_length=4096,
-            batch_size=4,
-            passkey_style="comment",
-            passkey_haystack="documents",
-            passkey_depths=20,
-            needle_depths=20,
+    longer = tuple(length for length in args.lengths if length > TUNED)
+    read: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]] = [
+        (OWN, (), (f"{name}={folder / 'factors.json'}",), tuple(args.lengths)),
+        (ORIGINAL, ("none",), (), LENGTHS[:1]),
+        *([(BEYOND, (variant.beyond,), (), longer)] if variant.beyond and longer else []),
+    ]
+    for place, methods, factors, lengths in read:
+        evaluate.run(
+            EvaluateConfig(
+                model=str(folder / "tuned"),
+                tokenized="runs/python-packages-eval",
+                lengths=lengths,
+                output_dir=str(folder / place),
+                methods=methods,
+                factors=factors,
+                tasks=tuple(args.tasks),
+                samples=args.samples,
+                target_length=TUNED,
+                batch_size=4,
+                passkey_style="comment",
+                passkey_haystack="documents",
+                passkey_depths=20,
+                needle_depths=20,
+            )
         )
-    )
-    return folder / "evaluation"
+    return folder
 
 
 def number(rows: list[ResultRow], method: str, task: str, length: int) -> float | None:
@@ -112,18 +124,21 @@ class Numbers(dict[str, dict[str, dict[str, list[float]]]]):
 def collect(folders: dict[str, list[Path]], extension: Path | None) -> Numbers:
     """Return the numbers of the extension and of all variants.
 
-    At the original length a model of mixed windows is also read under its pre-trained RoPE, `(original RoPE)`.
+    At the original length a model of mixed windows is also read under its pre-trained RoPE, `(original RoPE)`, and past
+    the length that it was tuned at under what reaches that far.
     """
     numbers = Numbers()
     if extension is not None:
         rows = read_results(extension / "results.json").rows
         for method in dict.fromkeys(row.method for row in rows):
             numbers.add(method, rows, method, LENGTHS)
-    for name, evaluations in folders.items():
-        for folder in evaluations:
-            rows = read_results(folder / "results.json").rows
-            numbers.add(f"{name} (original RoPE)", rows, "none", LENGTHS[:1])
-            numbers.add(name, rows, name, LENGTHS)
+    for name, runs in folders.items():
+        for folder in runs:
+            numbers.add(f"{name} (original RoPE)", read_results(folder / ORIGINAL / RESULTS).rows, "none", LENGTHS[:1])
+            numbers.add(name, read_results(folder / OWN / RESULTS).rows, name, LENGTHS)
+            if (folder / BEYOND).is_dir():
+                rows = read_results(folder / BEYOND / RESULTS).rows
+                numbers.add(f"{name} ({rows[0].method})", rows, rows[0].method, LENGTHS)
     return numbers
 
 

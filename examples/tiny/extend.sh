@@ -13,8 +13,8 @@ for split in train search eval; do
             --save-tokenized runs/python-packages-$split
     fi
 done
-if [ ! -e runs/exercises/2048/tokens.json ]; then
+if [ ! -e runs/exercises/4096/tokens.json ]; then
     python examples/tiny/exercises.py --model $model --tokenized runs/python-packages-train \
-        --lengths 256 1024 2048 --count 3000 1200 1200 --output-dir runs/exercises
+        --lengths 256 1024 2048 4096 --count 1000 400 400 400 --output-dir runs/exercises
 fi
 longrope extend hyperparams/extend/tiny.yaml "$@"
