@@ -19,6 +19,8 @@ CHUNK = 512
 """Positions, over all rows, whose logits are alive at once; more of them where the vocabulary is small."""
 LOGITS = 2**23
 """Logits that may be alive at once whatever the positions: so many cost little memory, and fewer pieces less time."""
+IN_CACHE = 2**19
+"""Logits whose softmax is taken at once on a processor: so many stay in its cache, and memory that was used before."""
 IGNORED = -100
 """Target of a position whose prediction is not scored, as in Transformers."""
 
@@ -118,7 +120,10 @@ def _chunk_scorer() -> Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], t
 def _nats(model: PreTrainedModel, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     logits = _logits(model, hidden).flatten(0, 1)  # classes last: no copy of all logits
     wanted = targets.flatten().to(logits.device)
-    return functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none").view_as(targets)
+    rows = max(1, IN_CACHE // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    pieces = zip(logits.split(rows), wanted.split(rows), strict=True)
+    parts = [functional.cross_entropy(*piece, ignore_index=IGNORED, reduction="none") for piece in pieces]
+    return torch.cat(parts).view_as(targets)
 
 
 def _logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
