@@ -13,7 +13,7 @@ Called again it goes on where it stopped. Writes `benchmarks/reports/NAME.json` 
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,10 @@ from longrope.cli.comparison_configs import EvaluateConfig
 from longrope.cli.training_configs import FinetuneConfig
 from longrope.evaluation.comparison.results import ResultRow, git_commit, read_results, versions
 from longrope.evaluation.report.metrics import format_value
+from longrope.evaluation.report.ranking import Contrast, Items, compare_with, scored
+from longrope.evaluation.report.runs import RESULTS_JSON, Evaluation, read_evaluation
 from longrope.evaluation.report.table import markdown
+from longrope.evaluation.report.verdict import difference_text
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 TUNED = 4096
@@ -48,10 +51,11 @@ class Variant(NamedTuple):
     """What its weights are also read under past the length that they were tuned at."""
 
 
-RESULTS = "results.json"
 OWN, ORIGINAL, BEYOND = "evaluation", "original", "beyond"
 """Folders of what tuned weights are read under: the factors of the tuning, the pre-trained RoPE, a longer extension."""
 EXTENSION = Path("runs/tiny-extend")
+OURS = "readjusted"
+"""What the whole extension ends with, and what the others are compared with."""
 VARIANTS = {
     "PI, mixed windows": Variant("linear:factor=16", "tiny", "linear:factor=32"),
     "YaRN, mixed windows": Variant("yarn:factor=16", "tiny", "yarn:factor=32"),
@@ -121,7 +125,18 @@ class Numbers(dict[str, dict[str, dict[str, list[float]]]]):
                     self.setdefault(label, {}).setdefault(task, {}).setdefault(str(length), []).append(value)
 
 
-def collect(folders: dict[str, list[Path]], extension: Path | None) -> Numbers:
+def readings(folders: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, str, Evaluation]]:
+    """Yield what each run's weights were read under: a label, the method's name in the evaluation, and that."""
+    for name, runs in folders.items():
+        for folder in runs:
+            yield f"{name} (original RoPE)", "none", read_evaluation(folder / ORIGINAL)
+            yield name, name, read_evaluation(folder / OWN)
+            if (folder / BEYOND).is_dir():
+                beyond = read_evaluation(folder / BEYOND)
+                yield f"{name} ({beyond.rows[0].method})", beyond.rows[0].method, beyond
+
+
+def collect(folders: Mapping[str, Sequence[Path]], extension: Path | None) -> Numbers:
     """Return the numbers of the extension and of all variants.
 
     At the original length a model of mixed windows is also read under its pre-trained RoPE, `(original RoPE)`, and past
@@ -129,17 +144,52 @@ def collect(folders: dict[str, list[Path]], extension: Path | None) -> Numbers:
     """
     numbers = Numbers()
     if extension is not None:
-        rows = read_results(extension / "results.json").rows
+        rows = read_results(extension / RESULTS_JSON).rows
         for method in dict.fromkeys(row.method for row in rows):
             numbers.add(method, rows, method, LENGTHS)
-    for name, runs in folders.items():
-        for folder in runs:
-            numbers.add(f"{name} (original RoPE)", read_results(folder / ORIGINAL / RESULTS).rows, "none", LENGTHS[:1])
-            numbers.add(name, read_results(folder / OWN / RESULTS).rows, name, LENGTHS)
-            if (folder / BEYOND).is_dir():
-                rows = read_results(folder / BEYOND / RESULTS).rows
-                numbers.add(f"{name} ({rows[0].method})", rows, rows[0].method, LENGTHS)
+    for label, method, evaluation in readings(folders):
+        numbers.add(label, evaluation.rows, method, LENGTHS)
     return numbers
+
+
+def contrasts(extension: Path, folders: Mapping[str, Sequence[Path]]) -> dict[str, dict[str, list[Contrast]]]:
+    """Compare what the extension ends with to each other reading, document by document and prompt by prompt.
+
+    Returns:
+        By task and label one contrast per length, of one run of each variant.
+    """
+    own = read_evaluation(extension / "5-evaluate/tuned")
+    found: dict[str, dict[str, list[Contrast]]] = {task: {} for task in METRICS}
+    for label, method, other in readings({name: runs[:1] for name, runs in folders.items()}):
+        for task in METRICS:
+            for length in LENGTHS:
+                ours, theirs = (_behind(one, task, length, by) for one, by in ((own, OURS), (other, method)))
+                if ours and theirs:
+                    found[task].setdefault(label, []).extend(compare_with(OURS, {OURS: ours, label: theirs}, length, 0))
+    return found
+
+
+def _behind(evaluation: Evaluation, task: str, length: int, method: str) -> Items | None:
+    place = (method, task, METRICS[task], length)
+    rows = [row for row in evaluation.rows if (row.method, row.task, row.metric, row.length) == place]
+    return scored(rows, evaluation.rows, evaluation.records).get(method)
+
+
+def render_contrasts(found: Mapping[str, Mapping[str, Sequence[Contrast]]]) -> str:
+    """Return one table per task: by how much the extension differs from each reading, with 95 % intervals."""
+    text = (
+        f"\n## `{OURS}` against the others\n\nOn the same documents and prompts, with 95 % bootstrap intervals over "
+        "them; below 0 is better for perplexities, above 0 for accuracies.\n"
+    )
+    for task, by_label in found.items():
+        lengths = sorted({one.length for contrasts in by_label.values() for one in contrasts})
+        rows = []
+        for label, contrasts in by_label.items():
+            texts = {one.length: difference_text(METRICS[task], one) for one in contrasts}
+            cells = [texts.get(length, ("", "")) for length in lengths]
+            rows.append([label, *(f"{value} [{interval}]" if interval else value for value, interval in cells)])
+        text += "\n" + markdown([task, *map(str, lengths)], rows)
+    return text
 
 
 def describe(metric: str, values: list[float]) -> str:
@@ -186,13 +236,17 @@ def main() -> None:
     folders = {
         name: [tune(name, VARIANTS[name], seed, args) for seed in args.seeds] for name in dict.fromkeys(args.variants)
     }
-    numbers = collect(folders, EXTENSION if args.extension else None)
+    extension = EXTENSION if args.extension else None
+    numbers = collect(folders, extension)
+    found = contrasts(extension, folders) if extension else {}
     facts = {name: getattr(args, name) for name in ("seeds", "steps", "samples", "lengths")}
     facts |= {"commit": git_commit(), "versions": versions()}
     report = Path("benchmarks/reports") / args.name
-    report.with_suffix(".json").write_text(json.dumps({**facts, "numbers": numbers}, indent=1) + "\n")
-    report.with_suffix(".md").write_text(render(numbers, facts))
-    print(render(numbers, facts))
+    text = render(numbers, facts) + (render_contrasts(found) if found else "")
+    stored = {**facts, "numbers": numbers, "contrasts": found}
+    report.with_suffix(".json").write_text(json.dumps(stored, indent=1) + "\n")
+    report.with_suffix(".md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
