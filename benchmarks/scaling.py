@@ -201,9 +201,9 @@ def render(report: dict[str, Any]) -> str:
         "as those of large models on long windows, on these assumptions: "
         f"{STRAGGLERS['straggler_share']:.0%} of the passes take {STRAGGLERS['straggler_slowdown']:.0f} times as long, "
         f"and a node of {FAILURES['per_node']} workers fails {FAILURES['failures_per_hour']} times an hour. A "
-        "synchronous search, as `longrope search` is, waits for the last pass of each generation; an asynchronous one "
-        "would run as many passes and wait for none. The driver takes one result at a time, "
-        f"{1000 * measured['driver_seconds']:.2f} ms each.",
+        "synchronous search, as all of `longrope search` but its preset `steady`, waits for the last pass of each "
+        "generation; an asynchronous one runs as many passes and waits for none. The driver takes one result at a "
+        f"time, {1000 * measured['driver_seconds']:.2f} ms each.",
     ]
     for one in report["simulation"]:
         lines += ["", f"## Passes of {one['pass_seconds']:.3g} s", "", *verdict(one["rows"]), "", *table(one["rows"])]

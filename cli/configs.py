@@ -53,7 +53,8 @@ class SearchConfig:
     """Run folder: config.yaml, history.jsonl, proposals.jsonl and, at the end, factors.json and factors.csv."""
     hyper_params: str = "hybrid"
     """Preset (hybrid, exportable for the same without start tokens, longrope for the paper's search, longrope2,
-    pareto, piecewise, needle, tiny) or a file: YAML, or the official JSON."""
+    pareto, piecewise, needle, tiny, or steady, an asynchronous search in which no worker waits for another: its result
+    depends on the order in which workers end and is reproducible with one) or a file: YAML, or the official JSON."""
     max_scored_tokens: int | None = None
     """Stop in time to have sent at most this many tokens through the model (default: as the hyper-parameters say)."""
     max_hours: float | None = None

@@ -74,7 +74,8 @@ class SearchReport:
         self._folder = folder
         self._tracker = _start_trackers(trackers, folder.path)
         self._bar = SearchBar()
-        self._next: int | None = None
+        self._first: int | None = None
+        self._told: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -89,12 +90,13 @@ class SearchReport:
     def show(self, progress: SearchProgress) -> None:
         """Draw the bar, and report the generation if all its scores are there."""
         self._bar.show(progress)
-        self._next = progress.generation if self._next is None else self._next
-        if progress.generation < self._next or progress.num_scored < progress.num_requested:
+        self._first = progress.generation if self._first is None else self._first
+        told = progress.generation < self._first or progress.generation in self._told
+        if told or progress.num_scored < progress.num_requested:
             return
-        self._next = progress.generation + 1
+        self._told.add(progress.generation)
         rows = [row for row in self._folder.rows if row.generation <= progress.generation]
-        if rows and rows[-1].generation == progress.generation:  # else all had been scored before
+        if any(row.generation == progress.generation for row in rows):  # else all had been scored before
             summary = generation_summaries(rows)[-1]
             last = self._folder.last
             if points := incumbents_curve(rows, last and last.proposal):

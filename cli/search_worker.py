@@ -1,8 +1,9 @@
 """Where candidates are scored: a model with an objective, in this process or in that of a worker."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -100,17 +101,24 @@ class ExecutedObjective:
         ((_, (scores, _)),) = self.score_units([Unit(tuple(candidates), document, gradient=False)])
         return scores
 
-    def score_units(self, units: Sequence[Unit]) -> Iterator[tuple[int, UnitScores]]:
-        """Yield the place of each unit and its scores as workers end them.
+    def score_units(self, units: Iterable[Unit | None]) -> Iterator[tuple[int, UnitScores]]:
+        """Yield the place of each unit and its scores as workers end them; a unit is taken when a worker is free.
 
         A unit that loses its workers again and again is tried candidate by candidate; what loses them then has failed.
         """
-        places = {self._submit(unit): place for place, unit in enumerate(units)}
+        following, places = iter(units), count()
+        taken: dict[Future[UnitScores], tuple[int, Unit]] = {}
         try:
-            for future in self.executor.as_completed(list(places)):
-                yield places[future], self._result(future, units[places[future]])
+            while True:
+                while len(taken) < self.executor.num_workers and (unit := next(following, None)) is not None:
+                    taken[self._submit(unit)] = next(places), unit
+                if not taken:
+                    return
+                ended = next(self.executor.as_completed(taken))
+                place, unit = taken.pop(ended)
+                yield place, self._result(ended, unit)
         finally:
-            for future in places:
+            for future in taken:
                 future.cancel()
 
     def _submit(self, unit: Unit) -> Future[UnitScores]:

@@ -28,6 +28,7 @@ from .settings import (
     PaperSettings,
     ParetoSettings,
     Settings,
+    SteadySettings,
 )
 from .settings_file import load_settings
 from .space import START_TOKEN_CHOICES, Genome, Space
@@ -79,6 +80,7 @@ __all__ = [
     "Settings",
     "Solution",
     "Space",
+    "SteadySettings",
     "Strategy",
     "Unit",
     "UnitObjective",

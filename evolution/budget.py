@@ -39,15 +39,20 @@ class Budget:
         return any(theirs is not None and (ours is None or ours > theirs) for ours, theirs in pairs)
 
     def allows(
-        self, rows: Sequence[HistoryRow], generation: int, requests: Sequence[Request], reserved: int, price: Price
+        self,
+        rows: Sequence[HistoryRow],
+        generation: int,
+        requests: Sequence[Request],
+        reserved: Sequence[int],
+        price: Price,
     ) -> bool:
         """Whether a generation can be afforded.
 
         Args:
             rows: all scores of the run.
             generation: number of the generation.
-            requests: what it asks for.
-            reserved: tokens that the final generation costs after it.
+            requests: what it asks for, and what else is asked for and not scored yet.
+            reserved: documents that the final generation scores after it, one entry per score.
             price: tokens of a score.
         """
         if self.max_scored_tokens is None and self.max_hours is None:
@@ -55,16 +60,18 @@ class Budget:
         spent = sum(row.forwarded for row in rows)
         known = {row.key for row in rows}
         # Where the log of generations was cut, what follows has been scored already, maybe with the final generation.
-        later = sum(row.forwarded for row in rows if row.generation > generation)
-        planned = cost_of(requests, price, known)
-        if self.max_scored_tokens is not None and spent + planned + max(reserved - later, 0) > self.max_scored_tokens:
+        followed = [row for row in rows if row.generation > generation]
+        later = sum(row.forwarded for row in followed)
+        planned, last = cost_of(requests, price, known), sum(price(document, False) for document in reserved)
+        unpaid = max(last - sum(row.forwarded for row in followed if row.document in reserved), 0)
+        if self.max_scored_tokens is not None and spent + planned + unpaid > self.max_scored_tokens:
             return False
         # By the generations before it alone: a resumed run must decide alike.
         before = [row for row in rows if row.generation < generation]
         if self.max_hours is None or not before:
             return True
         seconds_per_token = sum(row.seconds for row in before) / sum(row.forwarded for row in before)
-        return seconds_per_token * (spent - later + planned + reserved) <= 3600 * self.max_hours
+        return seconds_per_token * (spent - later + planned + last) <= 3600 * self.max_hours
 
 
 def cost_of(requests: Sequence[Request], price: Price, known: "set[tuple[Any, int, bool]] | None" = None) -> int:

@@ -269,9 +269,9 @@ def _losses_on_all_documents(rows: Sequence[HistoryRow], genome: Genome | None) 
     """Return the loss of a candidate on each document, nats per token: measured, else estimated if it is linked."""
     sound = [row for row in rows if row.nats is not None]
     measured = {row.document: _loss_of(row) for row in sound if row.genome == genome}
-    if not measured:
-        return {}
     tokens = {row.document: row.tokens for row in sound}
+    if not measured or measured.keys() == tokens.keys():
+        return measured
     documents = sorted(tokens)
     effects, parts = _document_effects(sound, {document: place for place, document in enumerate(documents)})
     known = [documents.index(document) for document in measured]

@@ -42,7 +42,7 @@ class Loop:
             if strategy.done or strategy.ask() != requests:  # it was finished meanwhile
                 continue
             evaluations = [self.record.evaluation(request) for request in requests]
-            _check_first(evaluations, strategy.generation)
+            check_first(evaluations, strategy.generation)
             strategy.tell(evaluations)
             self.on_told(strategy.generation - 1, requests)
 
@@ -60,11 +60,15 @@ class Loop:
                 yield proposal.generation, proposal.requests
         if last.proposal.final and standing and self.budget.exceeds(last.budget) and self._goes_on(standing[-1]):
             return
-        self.record.restore(self.strategy, last.proposal)
+        self._restore(last.proposal)
+
+    def _restore(self, proposal: Proposal) -> None:
+        """Bring the strategy to where a generation was asked for."""
+        self.record.restore(self.strategy, proposal)
 
     def _goes_on(self, proposal: Proposal) -> bool:
         """Go back to a generation, which may have its scores; return whether the budget pays for what follows."""
-        self.record.restore(self.strategy, proposal)
+        self._restore(proposal)
         requests = self.strategy.ask()
         if not any(self.record.missing(requests).values()):
             self.strategy.tell([self.record.evaluation(request) for request in requests])
@@ -73,20 +77,25 @@ class Loop:
 
     def _affords(self, requests: Sequence[Request]) -> bool:
         """Whether the budget allows the generation asked for and the final one after it."""
-        generation, price = self.strategy.generation, self.price
-        reserved = sum(price(document, False) for document in self.strategy.reserved)
+        generation, price, reserved = self.strategy.generation, self.price, self.strategy.reserved
         if self.budget.allows(self.record.rows, generation, requests, reserved, price):
             return True
         if generation == 0:
+            least = cost_of(requests, price) + sum(price(document, False) for document in reserved)
             raise ValueError(
-                f"max_scored_tokens must be at least {cost_of(requests, price) + reserved} for the first and the last "
+                f"max_scored_tokens must be at least {least} for the first and the last "
                 f"generation, got {self.budget.max_scored_tokens}; raise it and continue with --resume, or choose "
                 "smaller hyper-parameters in a new folder"
             )
         return False
 
 
-def _check_first(evaluations: Sequence[Evaluation], generation: int) -> None:
+def check_first(evaluations: Sequence[Evaluation], generation: int) -> None:
+    """Refuse a first generation of failures.
+
+    Raises:
+        RuntimeError: the generation is number 0, and none of its candidates could be scored.
+    """
     if generation == 0 and all(evaluation.failed for evaluation in evaluations):
         raise RuntimeError(
             f"the first generation must hold a candidate that can be scored, got {len(evaluations)} failures, of "

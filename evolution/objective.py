@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -98,7 +98,7 @@ class UnitScores(NamedTuple):
 
 @runtime_checkable
 class UnitObjective(Objective, Protocol):
-    """An objective that takes all units of a generation together and gives them back as they end.
+    """An objective that takes several units at once and gives them back as they end.
 
     It may score them where and in which order it likes: what a unit holds does not depend on that.
     """
@@ -108,8 +108,13 @@ class UnitObjective(Objective, Protocol):
         """Candidates of a unit at most; with derivatives each is a unit."""
         ...
 
-    def score_units(self, units: Sequence[Unit]) -> Iterator[tuple[int, UnitScores]]:
-        """Yield the place of each unit and its scores, in any order."""
+    def score_units(self, units: Iterable[Unit | None]) -> Iterator[tuple[int, UnitScores]]:
+        """Yield the place of each unit, counted from 0, and its scores, in any order.
+
+        Args:
+            units: the next one is taken when a device is free for it, and after what was yielded has been dealt with;
+                None takes no place and says that there is none before another has ended.
+        """
         ...
 
 

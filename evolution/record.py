@@ -92,9 +92,10 @@ class SearchRecord:
         self._current = line.proposal
 
     def restore(self, strategy: Strategy, proposal: Proposal) -> None:
-        """Bring a strategy to where a generation was asked for."""
-        earlier = [one for one in self.standing if one.generation < proposal.generation]
-        strategy.restore(proposal, [[self.evaluation(request) for request in one.requests] for one in earlier])
+        """Bring a strategy to where a generation was asked for; it is told of those before it that have all scores."""
+        earlier = [one.requests for one in self.standing if one.generation < proposal.generation]
+        scored = [requests for requests in earlier if not self.missing(requests)]
+        strategy.restore(proposal, [[self.evaluation(request) for request in requests] for requests in scored])
         self._current = proposal
 
     def _log(self, line: LoggedProposal) -> None:

@@ -1,7 +1,8 @@
 """The loop over an objective: ask, record what is asked, score, record the scores, tell."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from ..rope.factors import RescaleFactors
@@ -12,7 +13,8 @@ from .objective import Objective, Unit, UnitObjective, UnitScores, rows_of_call,
 from .racing import Gain
 from .record import SearchRecord
 from .space import Genome
-from .strategies import Evaluation, Request, Strategy
+from .steady_loop import SteadyLoop
+from .strategies import Evaluation, Request, SteadyStrategy, Strategy
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def run_search(
     """Run a strategy to its end and return the best candidate; continue where the record stands.
 
     Every score is asked of the objective once: candidates of a generation on the same document in one call, or of a
-    `UnitObjective` all units of a generation at once. A run that has ended goes on if the budget has grown and pays for
+    `UnitObjective` all units of a generation together; in a steady-state search the units of each candidate follow
+    those of the one before as devices get free. A run that has ended goes on if the budget has grown and pays for
     more, and else gives its result again.
 
     Args:
@@ -74,8 +77,11 @@ def run_search(
         RuntimeError: no candidate of the first generation could be scored, or none of the last.
     """
     run = _Run(strategy, objective, record, build, on_progress)
-    for generation, requests in Loop(strategy, record, budget or Budget(), objective.price, run.report):
-        run.score(requests, generation)
+    if isinstance(strategy, SteadyStrategy):
+        run.score(SteadyLoop(strategy, record, budget or Budget(), objective.price, run.report))
+    else:
+        for asked in Loop(strategy, record, budget or Budget(), objective.price, run.report):
+            run.score([asked])
     if strategy.best is None:
         raise RuntimeError("a search must end with a scored candidate, got failures only; see error in history.jsonl")
     return SearchResult(strategy.best, record.candidates, record.scored_tokens, strategy.gain)
@@ -91,23 +97,35 @@ class _Run:
     build: Callable[[Genome], RescaleFactors]
     on_progress: Callable[[SearchProgress], None] | None
 
-    def score(self, requests: Sequence[Request], generation: int) -> None:
-        """Score what is missing of a generation; each unit is recorded as it ends."""
-        parts = self._parts(requests)
-        units = [Unit(tuple(map(self.build, part.genomes)), part.document, part.gradient) for part in parts]
-        for number, (scores, seconds) in self._score_units(units):
-            document, gradient, genomes = parts[number]
-            rows = rows_of_call(scores, genomes, generation, document, gradient, seconds)
+    def score(self, asked: Iterable[tuple[int, Sequence[Request]]]) -> None:
+        """Score what is missing of generations, with their numbers; each unit is recorded as it ends."""
+        taken: dict[int, _Part] = {}
+        for place, (scores, seconds) in self._score_units(self._units(asked, taken)):
+            part = taken.pop(place)
+            rows = rows_of_call(scores, part.genomes, part.generation, part.document, part.gradient, seconds)
             _check_price(self.objective, rows)
             self.record.append(rows)
-            self.report(generation, requests)
+            self.report(part.generation, part.requests)
 
-    def _score_units(self, units: Sequence[Unit]) -> Iterator[tuple[int, UnitScores]]:
+    def _units(
+        self, asked: Iterable[tuple[int, Sequence[Request]]], taken: dict[int, "_Part"]
+    ) -> Iterator[Unit | None]:
+        """Yield the units of generations, which are put into `taken` by their place; None where others have to end."""
+        places = count()
+        for generation, requests in asked:
+            parts = [part for part in self._parts(generation, requests) if part not in taken.values()]
+            for part in parts:
+                taken[next(places)] = part
+                yield Unit(tuple(map(self.build, part.genomes)), part.document, part.gradient)
+            while not parts and self.record.missing(requests):
+                yield None
+
+    def _score_units(self, units: Iterator[Unit | None]) -> Iterator[tuple[int, UnitScores]]:
         if isinstance(self.objective, UnitObjective):
             return self.objective.score_units(units)
-        return ((number, score_unit(self.objective, unit)) for number, unit in enumerate(units))
+        return ((place, score_unit(self.objective, unit)) for place, unit in enumerate(units) if unit is not None)
 
-    def _parts(self, requests: Sequence[Request]) -> list["_Part"]:
+    def _parts(self, generation: int, requests: Sequence[Request]) -> list["_Part"]:
         """Divide what is missing into units.
 
         What a unit holds follows from the requests alone, and a unit is recorded as a whole or not at all: a run that
@@ -117,7 +135,8 @@ class _Run:
         for (document, gradient), genomes in self.record.missing(requests).items():
             size = 1 if gradient else getattr(self.objective, "unit_size", len(genomes))
             items = list(genomes.items())
-            parts += [_Part(document, gradient, dict(items[n : n + size])) for n in range(0, len(items), size)]
+            groups = [dict(items[n : n + size]) for n in range(0, len(items), size)]
+            parts += [_Part(generation, requests, document, gradient, group) for group in groups]
         return parts
 
     def report(self, generation: int, requests: Sequence[Request]) -> None:
@@ -134,6 +153,9 @@ class _Run:
 class _Part(NamedTuple):
     """A unit as the record knows it."""
 
+    generation: int
+    requests: Sequence[Request]
+    """What the generation asks for."""
     document: int
     gradient: bool
     genomes: dict[Genome, str]

@@ -109,9 +109,34 @@ class HybridSettings(Settings):
         super().__post_init__()
         _check_whole(self, num_scores=1, width=1)
         _check_share(self, "trust_radius")
-        for name, limit in (("selection_share", 1), ("significance", 0.5)):
-            if not 0 < (value := getattr(self, name)) < limit:
-                raise ValueError(f"{name} must be above 0 and below {limit}, got {value}; see the defaults")
+        _check_below(self, "selection_share", 1)
+        _check_below(self, "significance", 0.5)
+
+
+@dataclass(frozen=True)
+class SteadySettings(Settings):
+    """Steady state: each child is bred as soon as a worker is free; with several, their order decides the result."""
+
+    strategy: ClassVar[str] = "steady"
+
+    num_documents: int = 8
+    """Documents, at least 2, of which the choice of the result keeps some; `--samples` replaces it."""
+    population_size: int = 32
+    """Best candidates that are kept and breed, at least 2; until there are so many, mutations of seeds are bred."""
+    num_candidates: int = 512
+    """Candidates in all, seeds included, at least 1; `--max-scored-tokens` may end the search before."""
+    mutation_probability: float = 0.3
+    """Probability that a mutation redraws a gene, above 0 to 1 (LongRoPE: p = 0.3)."""
+    max_attempts: int = 20
+    """Draws of a new candidate before giving up on it, at least 1."""
+    significance: float = 0.1
+    """Chance that a bound of the gain does not hold, above 0 and below 0.5."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_whole(self, population_size=2, num_candidates=1, max_attempts=1)
+        _check_share(self, "mutation_probability")
+        _check_below(self, "significance", 0.5)
 
 
 @dataclass(frozen=True)
@@ -171,6 +196,7 @@ class ParetoSettings(Settings):
 KINDS = (
     PaperSettings,
     HybridSettings,
+    SteadySettings,
     LongRope2Settings,
     ParetoSettings,
 )
@@ -194,3 +220,8 @@ def _check_parents(num_parents: int, population_size: int) -> None:
 def _check_share(settings: Settings, name: str) -> None:
     if not 0 < (value := getattr(settings, name)) <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1, got {value}; see the defaults for sound values")
+
+
+def _check_below(settings: Settings, name: str, limit: float) -> None:
+    if not 0 < (value := getattr(settings, name)) < limit:
+        raise ValueError(f"{name} must be above 0 and below {limit}, got {value}; see the defaults")

@@ -10,6 +10,7 @@ from .hybrid import HybridStrategy
 from .longrope2 import LongRope2Strategy
 from .paper import PaperStrategy
 from .pareto import FrontPoint, ParetoStrategy
+from .steady import SteadyStrategy
 
 __all__ = [
     "GRADIENT_SCORES",
@@ -23,6 +24,7 @@ __all__ = [
     "ParetoStrategy",
     "Proposal",
     "Request",
+    "SteadyStrategy",
     "Strategy",
     "build_strategy",
 ]
@@ -30,6 +32,7 @@ __all__ = [
 STRATEGIES: dict[str, Callable[[Any, Space, Mapping[str, Genome], int, int], Strategy]] = {
     "paper": PaperStrategy,
     "hybrid": HybridStrategy,
+    "steady": SteadyStrategy,
     "longrope2": LongRope2Strategy,
     "pareto": ParetoStrategy,
 }

@@ -4,19 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..racing import Gain, by_document, choose
+from ..racing import Gain
 from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
 from .generational import SelectingStrategy
-from .race import ROUND_WINDOWS, Race, Stage, Tools, window_losses
+from .race import ROUND_WINDOWS, Race, Stage, Tools, select
 from .stages import POPULATION, STAGES, Gradients, Record, new_stage
-from .windows import WindowPool, split
+from .windows import SELECTION_DOCUMENTS, WindowPool, split
 
 PROBE_WINDOWS = 3
 """Windows of the selection on which each incumbent is scored as soon as it is one, so that the search has a curve."""
-SELECTION_DOCUMENTS = 0.3
-"""Share of the documents that are kept for the selection."""
 SELECTION_WINDOWS = 24
 """Windows on which finalists are scored at least, where the budget allows, before a further incumbent joins them."""
 FINALISTS = 4
@@ -197,14 +195,8 @@ class HybridStrategy(SelectingStrategy):
         return [Request(one, windows, self._names.get(one, "incumbent")) for one in finalists]
 
     def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
-        losses = {
-            one.genome: by_document(window_losses(one), one.request.documents, self._num_documents)
-            for one in evaluations
-        }
-        baselines = {genome: own for genome, own in losses.items() if genome in self._names}
-        found = {genome: own for genome, own in losses.items() if genome not in self._names}
-        winner, self._gain = choose(baselines, found, self._settings.significance)
-        return next((one for one in evaluations if one.genome == winner), None)
+        winner, self._gain = select(evaluations, self._names, self._num_documents, self._settings.significance)
+        return winner
 
     def _state(self) -> dict[str, Any]:
         return {

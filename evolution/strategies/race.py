@@ -2,13 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 
-from ..racing import gain, survivors
+from ..racing import Gain, by_document, choose, gain, survivors
 from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import Evaluation, Request
@@ -129,6 +129,24 @@ class Race(Stage):
 
     def _mean(self, genome: Genome | None) -> float:
         return float(np.mean(self.losses[genome])) if genome in self.losses else math.inf
+
+
+def select(
+    evaluations: Sequence[Evaluation], baselines: Container[Genome], num_documents: int, level: float
+) -> tuple[Evaluation | None, Gain | None]:
+    """Return the winner among finalists, and the gain of the best that is no baseline; see `racing.choose`.
+
+    Args:
+        evaluations: of the finalists, on the same windows.
+        baselines: which of them need no search.
+        num_documents: of the search.
+        level: chance that a bound of the gain does not hold.
+    """
+    losses = {one.genome: by_document(window_losses(one), one.request.documents, num_documents) for one in evaluations}
+    known = {genome: own for genome, own in losses.items() if genome in baselines}
+    found = {genome: own for genome, own in losses.items() if genome not in baselines}
+    winner, gained = choose(known, found, level)
+    return next((one for one in evaluations if one.genome == winner), None), gained
 
 
 def window_losses(evaluation: Evaluation) -> list[float]:

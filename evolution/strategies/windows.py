@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from numpy.random import Generator
 
+SELECTION_DOCUMENTS = 0.3
+"""Share of the documents that are kept for the selection."""
 LEAST_SELECTION = 4
 """Documents of the selection at least, or half of five and more: on fewer than three nothing is ever sure."""
 

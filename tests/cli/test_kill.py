@@ -26,6 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "longrope2": {**BRED, "num_parents": 4},
     "pareto": {**BRED, "num_iterations": 2, "search_attention": False, "short_documents": 2},
     "hybrid": {"num_scores": 100, "windows_per_document": 4},
+    "steady": {"population_size": 6, "num_candidates": 24},
 }
 """A small search of each strategy; one that is missing here fails, since nothing is known of it."""
 

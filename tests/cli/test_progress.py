@@ -35,6 +35,7 @@ from longrope.evolution import (
     run_search,
 )
 from longrope.evolution.curve import GenerationSummary
+from longrope.evolution.objective import rows_of_call
 from longrope.rope import RescaleFactors
 
 SPACE = Space(num_pairs=4, scale=4.0, start_token_choices=(0,))
@@ -123,6 +124,18 @@ def test_each_generation_is_logged_once_with_its_number_as_the_step(tmp_path: Pa
     assert tracker.logged[0][1]["gain/best"] <= 0
     assert tracker.logged[0][1]["candidates/seed"] == 2
     assert tracker.logged[-1][1]["scored_tokens"] > tracker.logged[0][1]["scored_tokens"]
+
+
+def test_generations_that_end_in_another_order_are_each_told_once(tmp_path: Path) -> None:
+    tracker = Memory()
+    with RunFolder(tmp_path, {}) as folder, SearchReport(folder, [tracker]) as report:
+        for generation in (0, 2, 1):
+            genome = SPACE.encode([1.0, 2.0, 3.0, 4.0 - generation / 2])
+            scores, named = [Score(5.0 + generation)], {genome: "seed:a" if generation == 0 else "mutation"}
+            folder.append(rows_of_call(scores, named, generation, 0, False, 0.1))
+            for _ in range(2):
+                report.show(SearchProgress(generation, None, 1, 1, 1, 10))
+    assert [step for step, _ in tracker.logged] == [0, 2, 1]
 
 
 def test_generations_are_told_where_bars_are_turned_off(

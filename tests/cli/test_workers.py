@@ -107,6 +107,28 @@ def test_an_evaluation_whose_worker_is_killed_gives_the_numbers_of_one_process(
         assert tasks.count("run") in (lines, lines + 1)
 
 
+def test_a_sweep_whose_worker_is_killed_gives_the_numbers_of_one_process(
+    small_commands: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: list[str]
+) -> None:
+    arguments = [*small_commands["sweep"], "--samples=1"]  # leaves documents to test the best on
+    assert main([*arguments, "--output-dir", str(tmp_path / "one")]) == 0
+    append, parts = compare.append_cell, [Path(), Path("held-out")]
+    expected = [(tmp_path / "one" / part / "cells.jsonl").read_text().count("\n") for part in parts]
+    for number in range(max(KILLS, 2)):
+        folder, tasks[:] = tmp_path / str(number), []
+        at = random.Random(number).randint(1, expected[0] - 1)
+        monkeypatch.setattr(compare, "append_cell", killing(append, at))
+        assert main([*arguments, "--output-dir", str(folder), "--workers", "2"]) == 0
+        assert not multiprocessing.active_children()
+        for part, lines in zip(parts, expected, strict=True):
+            assert (folder / part / "cells.jsonl").read_text().count("\n") == lines
+            rows = [read_results(path / part / "results.json").rows for path in (tmp_path / "one", folder)]
+            assert rows[0] == rows[1]
+        for name in ("sweep.csv", "best.yaml", "methods/linear.csv"):
+            assert (folder / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+        assert sum(expected) <= tasks.count("run") <= sum(expected) + 1
+
+
 DRIVER = """
 import json, multiprocessing, os, signal, sys
 from longrope.cli.main import main

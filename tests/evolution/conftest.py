@@ -24,6 +24,7 @@ from longrope.evolution import (
     SearchResult,
     Settings,
     Space,
+    SteadySettings,
     Strategy,
     build_strategy,
     read_history,
@@ -47,6 +48,7 @@ SETTINGS: dict[str, Settings] = {
     "piecewise": PaperSettings(
         population_size=8, num_iterations=4, num_mutations=3, num_crossovers=3, num_parents=4, pieces=True
     ),
+    "steady": SteadySettings(population_size=6, num_candidates=19),
     "pareto": ParetoSettings(population_size=4, num_iterations=4, short_documents=2),
 }
 

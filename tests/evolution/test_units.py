@@ -1,33 +1,46 @@
 """Units of a generation that end in any order, as workers end them."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from longrope.evolution import Unit, UnitObjective, UnitScores, read_history, score_unit
 
-from .conftest import Killed, ToyObjective, run_toy, trace
+from .conftest import SETTINGS, Killed, ToyObjective, run_toy, trace
 
 
 class Shuffled(ToyObjective):
-    """Scores units of at most three candidates in an order of its own."""
+    """Scores units of at most three candidates, `width` of them at once, and ends them in an order of its own."""
 
     unit_size = 3
 
-    def __init__(self, seed: int | None, kill_at: int | None = None) -> None:
+    def __init__(self, seed: int | None, kill_at: int | None = None, width: int = 1000) -> None:
         super().__init__(kill_at)
-        self.seed, self.sizes, self.generations = seed, set[int](), 0
+        self.rng, self.width, self.sizes = None if seed is None else random.Random(seed), width, set[int]()
+        self.at_once: list[int] = []
+        """Units in flight whenever one is waited for."""
 
-    def score_units(self, units: Sequence[Unit]) -> Iterator[tuple[int, UnitScores]]:
-        self.generations += 1
-        order = list(range(len(units)))
-        if self.seed is not None:
-            random.Random(self.seed + self.generations).shuffle(order)
-        for place in order:
-            self.sizes.add(len(units[place].candidates))
-            yield place, score_unit(self, units[place])
+    def score_units(self, units: Iterable[Unit | None]) -> Iterator[tuple[int, UnitScores]]:
+        following, places = iter(units), count()
+        taken: list[tuple[int, Unit]] = []
+        while True:
+            while len(taken) < self.width and (unit := next(following, None)) is not None:
+                taken.append((next(places), unit))
+            if not taken:
+                return
+            self.at_once.append(len(taken))
+            place, unit = taken.pop(0 if self.rng is None else self.rng.randrange(len(taken)))
+            self.sizes.add(len(unit.candidates))
+            yield place, score_unit(self, unit)
+
+
+@pytest.fixture(params=sorted(SETTINGS.keys() - {"steady"}))
+def name(request: pytest.FixtureRequest) -> str:
+    """Strategies whose result does not depend on the order in which units end."""
+    return request.param
 
 
 def test_any_order_gives_the_same_result_and_the_same_scores(name: str, tmp_path: Path):
