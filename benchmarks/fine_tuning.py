@@ -81,21 +81,23 @@ def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Pa
             )
         )
     longer = tuple(length for length in args.lengths if length > TUNED)
-    read: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]] = [
-        (OWN, (), (f"{name}={folder / 'factors.json'}",), tuple(args.lengths)),
-        (ORIGINAL, ("none",), (), LENGTHS[:1]),
-        *([(BEYOND, (variant.beyond,), (), longer)] if variant.beyond and longer else []),
+    documents = tuple(task for task in args.tasks if task.startswith("perplexity"))
+    lengths, tasks = tuple(args.lengths), tuple(args.tasks)  # all lengths, since the longest decides on the documents
+    read: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...], tuple[str, ...]]] = [
+        (OWN, (), (f"{name}={folder / 'factors.json'}",), lengths, tasks),
+        (ORIGINAL, ("none",), (), lengths, documents),
+        *([(BEYOND, (variant.beyond,), (), longer, tasks)] if variant.beyond and longer else []),
     ]
-    for place, methods, factors, lengths in read:
+    for place, methods, factors, at, of in read:
         evaluate.run(
             EvaluateConfig(
                 model=str(folder / "tuned"),
                 tokenized="runs/python-packages-eval",
-                lengths=lengths,
+                lengths=at,
                 output_dir=str(folder / place),
                 methods=methods,
                 factors=factors,
-                tasks=tuple(args.tasks),
+                tasks=of,
                 samples=args.samples,
                 target_length=TUNED,
                 batch_size=4,
@@ -148,7 +150,7 @@ def collect(folders: Mapping[str, Sequence[Path]], extension: Path | None) -> Nu
         for method in dict.fromkeys(row.method for row in rows):
             numbers.add(method, rows, method, LENGTHS)
     for label, method, evaluation in readings(folders):
-        numbers.add(label, evaluation.rows, method, LENGTHS)
+        numbers.add(label, evaluation.rows, method, LENGTHS[:1] if method == "none" else LENGTHS)
     return numbers
 
 
@@ -162,7 +164,7 @@ def contrasts(extension: Path, folders: Mapping[str, Sequence[Path]]) -> dict[st
     found: dict[str, dict[str, list[Contrast]]] = {task: {} for task in METRICS}
     for label, method, other in readings({name: runs[:1] for name, runs in folders.items()}):
         for task in METRICS:
-            for length in LENGTHS:
+            for length in LENGTHS[:1] if method == "none" else LENGTHS:
                 ours, theirs = (_behind(one, task, length, by) for one, by in ((own, OURS), (other, method)))
                 if ours and theirs:
                     found[task].setdefault(label, []).extend(compare_with(OURS, {OURS: ours, label: theirs}, length, 0))
