@@ -216,6 +216,7 @@ def render(numbers: Numbers, facts: Mapping[str, Any]) -> str:
         rows = [
             [name, *(describe(metric, tasks.get(task, {}).get(str(length), [])) for length in lengths)]
             for name, tasks in numbers.items()
+            if task in tasks
         ]
         text += "\n" + markdown([f"{task} ({metric})", *map(str, lengths)], rows)
     return text
