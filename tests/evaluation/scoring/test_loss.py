@@ -13,6 +13,7 @@ from transformers import (
     GraniteForCausalLM,
 )
 
+from longrope.evaluation.scoring import loss
 from longrope.evaluation.scoring.loss import CHUNK, document_score, document_scores, positions_at_once, token_nats
 
 TINY = {
@@ -45,6 +46,17 @@ def reference_nats(model, ids):
 def test_token_losses_equal_the_log_softmax_of_full_logits(llama, chunk):
     ids = random_ids(3, 40)
     assert torch.allclose(token_nats(llama, ids, chunk), reference_nats(llama, ids), atol=1e-5)
+
+
+@pytest.mark.parametrize("in_cache", [1, 64 * 7, 64 * 1000])
+def test_token_losses_and_their_gradient_are_the_same_in_pieces_that_stay_in_the_cache(llama, monkeypatch, in_cache):
+    monkeypatch.setattr(loss, "IN_CACHE", in_cache)
+    ids = random_ids(3, 40)
+    assert torch.allclose(token_nats(llama, ids), reference_nats(llama, ids), atol=1e-5)
+    weight = llama.model.layers[0].mlp.up_proj.weight
+    (expected,) = torch.autograd.grad(llama(input_ids=ids, labels=ids).loss, weight)
+    (found,) = torch.autograd.grad(loss.differentiable_token_nats(llama, ids).mean(), weight)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 512])
