@@ -85,7 +85,7 @@ def tune(name: str, variant: Variant, seed: int, args: argparse.Namespace) -> Pa
     lengths, tasks = tuple(args.lengths), tuple(args.tasks)  # all lengths, since the longest decides on the documents
     read: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...], tuple[str, ...]]] = [
         (OWN, (), (f"{name}={folder / 'factors.json'}",), lengths, tasks),
-        (ORIGINAL, ("none",), (), lengths, documents),
+        *([(ORIGINAL, ("none",), (), lengths, documents)] if documents else []),
         *([(BEYOND, (variant.beyond,), (), longer, tasks)] if variant.beyond and longer else []),
     ]
     for place, methods, factors, at, of in read:
@@ -131,7 +131,8 @@ def readings(folders: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, str, 
     """Yield what each run's weights were read under: a label, the method's name in the evaluation, and that."""
     for name, runs in folders.items():
         for folder in runs:
-            yield f"{name} (original RoPE)", "none", read_evaluation(folder / ORIGINAL)
+            if (folder / ORIGINAL).is_dir():
+                yield f"{name} (original RoPE)", "none", read_evaluation(folder / ORIGINAL)
             yield name, name, read_evaluation(folder / OWN)
             if (folder / BEYOND).is_dir():
                 beyond = read_evaluation(folder / BEYOND)
