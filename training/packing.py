@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ..evaluation.scoring.loss import IGNORED
 from .documents import Documents
 
+SPREAD = 64
+"""Of how many packs one is drawn: a bound on the time and memory that planning a small part of a large corpus takes."""
+
 
 class Piece(NamedTuple):
     """Part of a document in a pack."""
@@ -60,11 +63,50 @@ class Packer:
     min_tokens: int = 0
 
     def plan(self, num_packs: int, seed: int) -> list[tuple[Piece, ...]]:
-        """Return which parts of which documents stand in each pack; documents come in a new order with each pass.
+        """Return which parts of which documents stand in each pack, in a random order.
+
+        Packs that follow each other in a document would make batches of one document each. So `num_packs` are drawn
+        from `SPREAD` times as many, or from one pass over the documents if that is fewer. Where one pass has not enough
+        of them, the first `num_packs` of as many passes as it takes are shuffled.
 
         Raises:
             ValueError: no document is long enough.
         """
+        packs: list[tuple[Piece, ...]] = []
+        left = sum(self._end(document) - len(self.leading) for document in self._chosen())  # tokens of a pass
+        for pieces in self.cut(seed):
+            packs.append(pieces)
+            left -= sum(piece.stop - piece.start for piece in pieces)
+            if len(packs) >= num_packs and (left <= 0 or len(packs) >= SPREAD * num_packs):
+                break
+        order = np.random.default_rng((seed, len(packs))).permutation(len(packs))
+        return [packs[index] for index in order[:num_packs]]
+
+    def cut(self, seed: int) -> Iterator[tuple[Piece, ...]]:
+        """Yield packs without end, as they follow each other; documents come in a new order with each pass.
+
+        Raises:
+            ValueError: no document is long enough.
+        """
+        rng = np.random.default_rng(seed)
+        chosen = self._chosen()
+        current: list[Piece] = []
+        left = self.length
+        while True:
+            for document in rng.permutation(chosen).tolist():
+                start, end = len(self.leading), self._end(document)
+                while start < end:
+                    # where there is no place for a token of text, the pack is filled with leading tokens
+                    stop = max(start, min(end, start + left - len(self.leading)))
+                    current.append(Piece(document, start, stop))
+                    left -= len(self.leading) + stop - start
+                    start = stop
+                    if left <= 0:
+                        yield tuple(current)
+                        current, left = [], self.length
+
+    def _chosen(self) -> NDArray[np.intp]:
+        """Return which documents are long enough."""
         chosen = np.flatnonzero(self.documents.lengths > max(len(self.leading), self.min_tokens - 1))
         if not len(chosen):
             raise ValueError(
@@ -73,31 +115,10 @@ class Packer:
             )
         if self.length <= len(self.leading) + 1:
             raise ValueError(f"length of a pack must be above its {len(self.leading)} leading tokens + 1")
-        packs: list[tuple[Piece, ...]] = []
-        current: list[Piece] = []
-        left = self.length
-        for document in self._order(chosen, seed):
-            start, end = len(self.leading), int(self.documents.lengths[document]) + len(self.closing)
-            while start < end:
-                if left <= len(self.leading):  # no place for a token of text: the pack is filled with leading tokens
-                    current.append(Piece(document, start, start))
-                    stop = start
-                else:
-                    stop = min(end, start + left - len(self.leading))
-                    current.append(Piece(document, start, stop))
-                left -= len(self.leading) + stop - start
-                start = stop
-                if left <= 0:
-                    packs.append(tuple(current))
-                    current, left = [], self.length
-                    if len(packs) == num_packs:
-                        return packs
-        raise AssertionError("documents come without end")
+        return chosen
 
-    def _order(self, chosen: NDArray[np.int64], seed: int) -> Iterator[int]:
-        rng = np.random.default_rng(seed)
-        while True:
-            yield from rng.permutation(chosen).tolist()
+    def _end(self, document: int) -> int:
+        return int(self.documents.lengths[document]) + len(self.closing)
 
     def pack(self, pieces: Sequence[Piece]) -> Pack:
         """Return the tokens of a pack, read now."""

@@ -1,5 +1,8 @@
 """Packs against brute force: every token once, exact lengths, and packed documents that don't see each other."""
 
+from collections import Counter
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -29,11 +32,37 @@ def test_packs_hold_every_token_of_a_pass_once_in_order(texts, length, mask, clo
     plan = packer.plan(per_pass, seed)  # each pack holds at least one token of text: more than a pass
     packs = [packer.pack(pieces) for pieces in plan]
     assert all(len(array) == length for pack in packs for array in (pack.ids, pack.positions, pack.targets))
-    stream = [token for pack in packs for token in pack.ids.tolist() if token != 0][:per_pass]
-    seen = [[t for t in stream if t // 100 == i] for i in range(1, len(texts) + 1)]
-    assert seen == [[*range(100 * i, 100 * i + len(text))] for i, text in enumerate(texts, 1)]
-    assert stream.count(1) == len(closing) * len(texts)
     assert all(pack.ids[0] == 0 for pack in packs)
+    stream = [token for pieces in islice(packer.cut(seed), per_pass) for token in packer.pack(pieces).ids if token != 0]
+    seen = [[t for t in stream[:per_pass] if t // 100 == i] for i in range(1, len(texts) + 1)]
+    assert seen == [[*range(100 * i, 100 * i + len(text))] for i, text in enumerate(texts, 1)]
+    assert stream[:per_pass].count(1) == len(closing) * len(texts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=12), num_packs=st.integers(1, 80), seed=st.integers(0, 9)
+)
+def test_the_packs_of_a_plan_are_drawn_without_replacement(lengths, num_packs, seed, listed):
+    packer = Packer(listed([[7] * length for length in lengths]), 6, LEADING, CLOSING)
+    plan = packer.plan(num_packs, seed)
+    assert len(plan) == num_packs and plan == packer.plan(num_packs, seed)
+    texts = sum(length + 1 for length in lengths)
+    stream = packer.cut(seed)
+    pool = list(islice(stream, num_packs))
+    assert set(plan) <= {*pool, *islice(stream, texts)}
+    if sum(piece.stop - piece.start for pieces in pool for piece in pieces) >= texts:
+        assert Counter(plan) == Counter(pool), "a pass and more: all packs that there are"
+    else:
+        assert max(Counter(plan).values()) == 1
+
+
+def test_a_batch_is_of_many_documents(make_documents):
+    packer = Packer(make_documents([1000] * 100), 16, LEADING)
+    batches = np.array([[pieces[0].document for pieces in packer.plan(64, seed)] for seed in range(20)])
+    assert min(len(set(batch)) for batch in batches) > 30, "64 packs of a pass in order would be of one or two"
+    packer = Packer(make_documents([100_000] * 3), 16, LEADING)
+    assert len({pieces[0].document for pieces in packer.plan(10, 0)}) == 1, "SPREAD times 10 packs are of one document"
 
 
 def test_windows_of_long_documents_leave_out_the_short_ones(make_documents):
