@@ -6,7 +6,7 @@ rows open the first report:
 
     python benchmarks/fine_tuning.py --variants "PI, mixed windows" "YaRN, mixed windows" --extension
     python benchmarks/fine_tuning.py --variants "searched, mixed windows" "searched, plain windows" --seeds 0 1 2 \
-        --steps 80 --tasks perplexity perplexity_tail --lengths 256 512 1024 2048 --name fine_tuning_windows
+        --steps 80 --tasks perplexity perplexity_tail --lengths 256 512 1024 2048 4096 --name fine_tuning_windows
 
 Called again it goes on where it stopped. Writes `benchmarks/reports/NAME.json` and `.md`.
 """
