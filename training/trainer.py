@@ -84,8 +84,7 @@ def train_stage(
     arguments = _arguments(stage, folder, options)
     if options.gradient_checkpointing:
         bare: Any = installation.model
-        enable = getattr(bare, "activation_checkpointing_enable", bare.gradient_checkpointing_enable)  # the old name
-        enable({"use_reentrant": False})
+        bare.activation_checkpointing_enable({"use_reentrant": False})
     with packed_loss(installation, factors):
         trainer = PackTrainer(
             model=model,

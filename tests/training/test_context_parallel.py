@@ -98,6 +98,9 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """One start of Python forks the process that is alone and the two that share."""
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10), reason="what the test calls moved with torch 2.10"
+)
 def test_two_processes_that_share_a_sequence_give_loss_and_gradients_of_one(make_llama, tmp_path: Path) -> None:
     make_llama().save_pretrained(tmp_path / "model")
     torch.save(torch.randint(0, 64, (1, 128), generator=torch.Generator().manual_seed(0)), tmp_path / "ids.pt")
