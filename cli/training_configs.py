@@ -52,7 +52,7 @@ class FinetuneConfig:
     trackers: tuple[str, ...] = ()
     """Trackers of Transformers' Trainer, e.g. tensorboard, wandb."""
     seed: int = 0
-    """Seed of the order of the documents."""
+    """Seed of the order of documents and windows."""
     device: str = "auto"
     """auto, or cpu where a GPU is to be left alone."""
     attn_implementation: str = "auto"

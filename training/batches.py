@@ -48,7 +48,7 @@ class MicroBatches(Dataset[dict[str, Tensor]]):
             stage: its windows and sizes.
             text: the documents.
             micro_batch_size: sequences of `stage.length` tokens in one forward on one device.
-            seed: orders the documents.
+            seed: orders documents and windows.
 
         Raises:
             ValueError: the sizes don't fit together, or there are no documents.
