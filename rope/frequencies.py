@@ -22,6 +22,9 @@ class RopeGeometry:
 
     A model that is already scaled (Llama 3.1, a YaRN or LongRoPE checkpoint) has an `inv_freq` that differs from
     `theta^(-2i/d)`, and methods are composed with it.
+
+    Raises:
+        ValueError: `rotary_dim` is not even or below 2, or `inv_freq` has another shape.
     """
 
     rotary_dim: int
@@ -36,6 +39,8 @@ class RopeGeometry:
     """Attention factor of the pre-trained RoPE; methods multiply it."""
 
     def __post_init__(self) -> None:
+        if self.rotary_dim < 2 or self.rotary_dim % 2:
+            raise ValueError(f"rotary_dim must be an even number of at least 2, got {self.rotary_dim}")
         plain = inverse_frequencies(self.rotary_dim, self.theta)
         inv_freq = plain if self.inv_freq is None else np.array(self.inv_freq, dtype=np.float64)
         if inv_freq.shape != plain.shape:

@@ -192,16 +192,15 @@ def _factors_of_config(source: str, payload: Any, geometry: RopeGeometry | None,
     parameters = _rope_parameters(config)
     if (kind := parameters.get("rope_type")) not in SCALED:
         raise ValueError(f"rope_type must be one of {', '.join(SCALED)}, got {kind!r} in {source}; it holds no factors")
-    plain = RopeGeometry(
-        rotary_dim=int(_head_dim(config) * (parameters.get("partial_rotary_factor") or 1.0)),
-        theta=float(parameters["rope_theta"]),
-        original_length=parameters.get("original_max_position_embeddings") or config.max_position_embeddings,
-    )
-    ratio = config.max_position_embeddings / plain.original_length
     short = short and kind == "longrope"  # the others have one set
     try:
-        method = _method(parameters, max(1.0, ratio), short)
-        factors = method.factors(plain)
+        plain = RopeGeometry(
+            rotary_dim=int(_head_dim(config) * (parameters.get("partial_rotary_factor") or 1.0)),
+            theta=float(parameters["rope_theta"]),
+            original_length=parameters.get("original_max_position_embeddings") or config.max_position_embeddings,
+        )
+        ratio = config.max_position_embeddings / plain.original_length
+        factors = _method(parameters, max(1.0, ratio), short).factors(plain)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     target = plain.original_length if short else max(config.max_position_embeddings, factors.target_length)

@@ -340,6 +340,12 @@ def test_what_the_fuzzer_found_is_refused(read: Callable[[Path], Any], content: 
         read(tmp_path / "file.yaml")
 
 
+def test_a_config_of_a_model_without_dimensions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(as_json(YARN | {"hidden_size": 0}))
+    with pytest.raises(ValueError, match=r"config\.json: rotary_dim must be an even number of at least 2, got 0"):
+        load_factors(str(tmp_path / "config.json"))
+
+
 def test_yaml_that_grows_without_end_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
