@@ -332,6 +332,7 @@ HUGE = 10**400
         (load_settings, {"strategy": ["paper"]}),
         (load_recipe, RECIPE | {"stages": [{"length": 64, "steps": 4, "windows": None}]}),
         (load_recipe, RECIPE | {"learning_rate": HUGE}),
+        (read_sweep, SWEEP | {"parameters": {"beta_fast": {"values": [HUGE]}}}),
     ],
 )
 def test_what_the_fuzzer_found_is_refused(read: Callable[[Path], Any], content: Any, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def read_sweep(path: str | Path) -> Sweep:
             raise TypeError(f"unknown {', '.join(content)}")
         fields = {name: {**one, "values": tuple(map(float, one["values"]))} for name, one in parameters.items()}
         sweep = Sweep(method, {name: Parameter(**one) for name, one in fields.items()})
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"a sweep must be a YAML file with method and parameters, got {path}: {reason}") from error
     text = ",".join(f"{name}={one.values[0]:.{DIGITS}g}" for name, one in sweep.parameters.items())
