@@ -236,14 +236,22 @@ def verdict(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for workers in dict.fromkeys(row["workers"] for row in rows):
         own = [row for row in rows if row["workers"] == workers]
-        wide = next((row["width"] for row in own if row["synchronous"]["utilisation"] >= BUSY), None)
-        free = next((row["width"] for row in own if row["asynchronous"]["utilisation"] >= BUSY), None)
+        wide, free = (
+            _busy_from([(row["width"], row[how]["utilisation"]) for row in own])
+            for how in ("synchronous", "asynchronous")
+        )
         told = [
             f"{how} {'never' if width is None else f'from {width:,} passes of a generation on'}"
             for how, width in (("synchronous", wide), ("asynchronous", free))
         ]
         lines.append(f"- {workers:,} workers are {BUSY:.0%} busy: {', '.join(told)}.")
     return lines
+
+
+def _busy_from(found: Sequence[tuple[int, float]]) -> int | None:
+    """Return the width from which on all keep the workers busy, None if the widest does not."""
+    narrow = max((width for width, utilisation in found if utilisation < BUSY), default=0)
+    return min((width for width, _ in found if width > narrow), default=None)
 
 
 def read_options() -> argparse.Namespace:

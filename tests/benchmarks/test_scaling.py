@@ -87,3 +87,18 @@ def test_the_report_has_its_keys_and_says_how_wide_a_generation_must_be(
     by_multiple = [row["synchronous"]["utilisation"] for row in rows if row["workers"] == 64]
     assert by_multiple == sorted(by_multiple) and all(0 < value <= 1 for value in by_multiple)
     assert "asynchronous" in (tmp_path / "scaling.md").read_text()
+
+
+def test_workers_are_called_busy_from_the_width_on_from_which_all_wider_ones_keep_them_so() -> None:
+    verdict = importlib.import_module("benchmarks.scaling").verdict
+    rows = [
+        {
+            "workers": 8,
+            "width": width,
+            "synchronous": {"utilisation": one},
+            "asynchronous": {"utilisation": 0.95 - one / 9},
+        }
+        for width, one in ((8, 0.92), (16, 0.85), (32, 0.92), (64, 0.96))
+    ]
+    (line,) = verdict(rows)
+    assert "synchronous from 32 passes of a generation on, asynchronous never" in line
