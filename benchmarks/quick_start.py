@@ -1,18 +1,21 @@
-"""Write the report of `quick_start.sh`: the tables of its evaluation, the seeds as one row of median and range.
+"""Write the report of `quick_start.sh`: the tables of its evaluation with one row for all seeds, and each search.
 
-python benchmarks/quick_start.py runs/quick-start
+python benchmarks/quick_start.py runs/quick-start seed-0=runs/tiny seed-1=runs/quick-start/seed-1 ...
 """
 
 import argparse
-import shutil
+import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from longrope.cli.progress import describe_gain
 from longrope.evaluation.comparison.results import ResultRow, read_results
 from longrope.evaluation.report.metrics import format_value
 from longrope.evaluation.report.table import markdown
-from longrope.rope import write_atomically
+from longrope.evolution.racing import Gain
+from longrope.rope import load_factors, write_atomically
 
 SEED = "seed-"
 METRICS = {"perplexity": "token_weighted", "passkey": "accuracy"}
@@ -38,15 +41,51 @@ def table(rows: Sequence[ResultRow], task: str, metric: str) -> str:
     return markdown([f"{task} ({metric})", *map(str, lengths)], lines)
 
 
+def searches(rows: Sequence[ResultRow], found: Mapping[str, Any]) -> str:
+    """Return a table of what each search said of its gain, and of its numbers at the longest length.
+
+    Args:
+        rows: of the evaluation.
+        found: provenance of each search's factors, by the name of its row.
+    """
+    longest = max(row.length for row in rows)
+    values = {
+        (row.method, row.task): row for row in rows if METRICS.get(row.task) == row.metric and row.length == longest
+    }
+    lines = [
+        [name, stated(origin.get("gain")), *(_with_interval(values[name, task]) for task in METRICS)]
+        for name, origin in found.items()
+    ]
+    head = ["search", "what it said of its gain", *(f"{task}, {longest} [95 %]" for task in METRICS)]
+    return markdown(head, lines)
+
+
+def stated(gain: Mapping[str, Any] | None) -> str:
+    """Return what a search said of its gain, from the provenance of its factors."""
+    if gain is None:
+        return "nothing found"
+    return "no bound" if None in gain.values() else describe_gain(Gain(**gain))
+
+
+def _with_interval(row: ResultRow) -> str:
+    low, high = ("-" if one is None else format_value(row.metric, one) for one in (row.low, row.high))
+    return f"{format_value(row.metric, row.value)} [{low}, {high}]"
+
+
 def main() -> None:
-    """Read the results of the run folder and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Read the results of the run folder and the searches, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of the evaluation")
-    run = parser.parse_args().run
-    rows = read_results(run / "results.json").rows
-    text = "\n".join(table(rows, task, metric) for task, metric in METRICS.items())
+    parser.add_argument("searches", nargs="+", help="NAME=FOLDER of each search, named as in the evaluation")
+    options = parser.parse_args()
+    folders = dict(one.split("=", 1) for one in options.searches)
+    found = {name: load_factors(folder).provenance for name, folder in folders.items()}
+    rows = read_results(options.run / "results.json").rows
+    tables = [*(table(rows, task, metric) for task, metric in METRICS.items()), searches(rows, found)]
+    text = "\n".join(tables)
     write_atomically(REPORT.with_suffix(".md"), f"# The quick start with five seeds\n\n{text}")
-    shutil.copyfile(run / "results.json", REPORT.with_suffix(".json"))
+    results = json.loads((options.run / "results.json").read_text(encoding="utf-8"))
+    write_atomically(REPORT.with_suffix(".json"), json.dumps(results | {"searches": found}, indent=1) + "\n")
     print(text)
 
 

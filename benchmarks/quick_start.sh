@@ -18,4 +18,4 @@ longrope evaluate --model $model --tokenized runs/python-packages-eval --factors
     --methods none linear ntk yarn llama3 yarn:attention_factor=su ntk-by-parts:alpha=0.354,beta=4,attention_factor=su \
     --lengths 256 512 1024 2048 --samples 16 --passkey-style comment --passkey-haystack documents \
     --passkey-depths 30 --batch-size 8 --output-dir $run
-python benchmarks/quick_start.py $run
+python benchmarks/quick_start.py $run "${factors[@]}"

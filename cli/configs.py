@@ -199,7 +199,7 @@ class DoctorConfig:
 
     Example: longrope doctor --model meta-llama/Meta-Llama-3-8B
 
-    Example: longrope doctor --plan --model meta-llama/Meta-Llama-3-8B --target-length 131072 --device-memory-gb 80
+    Example: longrope doctor --plan --model meta-llama/Meta-Llama-3-8B --target-length 131072 --device-gib 80
 
     Example: longrope doctor --measure --model examples/tiny/model --tokenized DATA --target-length 2048
     """
@@ -225,8 +225,8 @@ class DoctorConfig:
     """plan: search documents (default: as the hyper-parameters say, or all there are if they are fewer)."""
     output_dir: str = "runs"
     """plan: folder that results will go to, whose disk is looked at."""
-    device_memory_gb: float | None = None
-    """plan: memory of a CUDA card that is not here, e.g. 80 (default: plan for the device that is here)."""
+    device_gib: float | None = None
+    """plan: memory in GiB of a CUDA card that is not here, e.g. 80 (default: plan for the device that is here)."""
     sustained_tflops: float = 400.0
     """plan: teraflops per second, about two fifths of the card's bfloat16 peak."""
     price_per_hour: float | None = None

@@ -81,9 +81,9 @@ def print_plan(extension: Extension, config: ExtendConfig) -> None:
     hours = sum(cost.hours(speed) for cost in costs)
     print(f"{'together':<22} {'':>9} {tokens:>9.2e} {flops:>9.2e} {hours:>8.2f}")
     print(
-        "hours: fine-tuning with all devices busy; a search or an evaluation runs on one copy of the model, so that one"
+        "hours: fine-tuning with all devices busy; searches and evaluations as on one copy of the model, one device at"
     )
-    print("device works at a time, also where layers are spread")
+    print("a time, also where layers are spread; with a worker on each device (docs/devices.md) they take less")
 
 
 def _gradient_note(cost: Cost, machine: Machine) -> str:

@@ -45,7 +45,7 @@ def print_plan(config: DoctorConfig) -> None:
             f"plan must have --model and --target-length, got {config.model} and {config.target_length}; give both"
         )
     target, settings = config.target_length, load_settings(preset(config.hyper_params))
-    memory = None if config.device_memory_gb is None else round(config.device_memory_gb * GIB)
+    memory = None if config.device_gib is None else round(config.device_gib * GIB)
     subject = read_subject(config, pick_device(config.device) if memory is None else "cuda", memory)
     search = SearchConfig(
         config.model,

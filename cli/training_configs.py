@@ -69,7 +69,8 @@ class ExtendConfig:
     """
 
     recipe: str
-    """Recipe (llama2-2048k, mistral, llama3-128k, phi3-128k, smollm2-64k, tiny) or a YAML file: model, data, stages."""
+    """Recipe (llama2-2048k, mistral, llama3-128k, phi3-128k, phi4-64k, smollm2-64k, tiny) or a YAML file: model, data,
+    stages."""
     output_dir: str | None = None
     """Folder for the stages, results.json, factor_sets.json, model/ and report/ (default: as the recipe says)."""
     plan: bool = False

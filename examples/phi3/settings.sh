@@ -3,5 +3,5 @@
 # already, and MODEL= it gets twice its length, which is its window.
 FAMILY_MODEL=microsoft/phi-4
 FAMILY_TARGET_LENGTH=65536
-FAMILY_RECIPE=longrope2-mixed-2k
-FAMILY_EXTENSION=phi3-128k
+FAMILY_RECIPE=longrope2-mixed-16k
+FAMILY_EXTENSION=phi4-64k

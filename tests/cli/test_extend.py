@@ -141,7 +141,9 @@ def test_wrong_recipes_are_refused(recipe: Path, tmp_path: Path, capsys, change,
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["llama2-2048k", "mistral", "llama3-128k", "phi3-128k", "smollm2-64k", "tiny"])
+@pytest.mark.parametrize(
+    "name", ["llama2-2048k", "mistral", "llama3-128k", "phi3-128k", "phi4-64k", "smollm2-64k", "tiny"]
+)
 def test_shipped_recipes_plan_every_stage(name: str, model_folder: Path, capsys) -> None:
     stages = yaml.safe_load(extend_recipe(name).read_text())["stages"]
     assert main(["extend", name, "--plan", "--model", str(model_folder)]) == 0

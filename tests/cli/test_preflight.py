@@ -59,7 +59,7 @@ def facts(text: str) -> dict[str, str]:
 
 
 def test_the_plan_of_llama_3_on_an_80_gb_card(llama3: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {"model": llama3, "target_length": 131072, "device_memory_gb": 80, "price_per_hour": 2}
+    options = {"model": llama3, "target_length": 131072, "device_gib": 80, "price_per_hour": 2}
     assert command("doctor", "--plan", **options) == 0
     out = capsys.readouterr().out
     told = facts(out)
@@ -78,7 +78,7 @@ def test_the_plan_of_llama_3_on_an_80_gb_card(llama3: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device_memory_gb": 16}, "memory of the device must hold a forward of 131072 tokens"),
+        ({"device_gib": 16}, "memory of the device must hold a forward of 131072 tokens"),
         ({"target_length": 8192}, "target_length must be above the original length"),
         ({"sustained_tflops": 0}, "sustained_tflops must be finite and above 0"),
         ({"price_per_hour": -1}, "price_per_hour must be finite and above 0"),
@@ -89,7 +89,7 @@ def test_the_plan_of_llama_3_on_an_80_gb_card(llama3: Path, capsys: pytest.Captu
 def test_a_plan_that_cannot_be_done_is_one_sentence(
     llama3: Path, changes: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"model": llama3, "target_length": 131072, "device_memory_gb": 80, **changes}
+    options = {"model": llama3, "target_length": 131072, "device_gib": 80, **changes}
     assert command("doctor", "--plan", **options) == 2
     assert message in capsys.readouterr().err
 
@@ -177,7 +177,7 @@ def test_a_window_on_every_layer_is_refused_or_told(
 def test_what_may_not_fit_in_the_card_rests_in_the_main_memory(
     llama3: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("doctor", "--plan", model=llama3, target_length=2**20, device_memory_gb=131) == 0
+    assert command("doctor", "--plan", model=llama3, target_length=2**20, device_gib=131) == 0
     told = facts(capsys.readouterr().out)
     # 2 x 32 layers x 8 heads x 128 numbers of two bytes for each token, and 32 x 4096 of them.
     assert told["main memory, cache"].startswith("128.0 GiB")

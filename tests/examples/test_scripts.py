@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from longrope.cli.main import main
 from longrope.hyperparams import extend_recipe, finetune_recipe
@@ -53,6 +54,23 @@ def test_every_family_has_its_settings_and_the_three_scripts() -> None:
         assert re.search(r"^FAMILY_TARGET_LENGTH=\d+$", settings, re.MULTILINE)
         for step in ("tokenize", "search", "evaluate"):
             assert (ROOT / "examples" / family / f"{step}.sh").is_file()
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "qwen3"])
+def test_extend_takes_the_recipe_of_the_family_s_model(family: str) -> None:
+    settings = (ROOT / "examples" / family / "settings.sh").read_text()
+    of = dict(re.findall(r"^FAMILY_(\w+)=(\S+)$", settings, re.MULTILINE))
+    recipe = yaml.safe_load(extend_recipe(of["EXTENSION"]).read_text())
+    assert recipe["model"] == of["MODEL"]  # a recipe of another one would take its trained length for this one's
+    (tuned,) = (stage["finetune"]["recipe"] for stage in recipe["stages"] if "finetune" in stage)
+    assert tuned == of["RECIPE"]
+    (evaluated,) = (stage["evaluate"]["lengths"] for stage in recipe["stages"] if "evaluate" in stage)
+    for stage in yaml.safe_load(finetune_recipe(tuned).read_text())["stages"]:
+        short = [window["length"] for window in stage.get("windows", []) if window.get("rope") == "original"]
+        assert set(short) <= {
+            min(length for stage in recipe["stages"] for length in stage.get("readjust", {}).get("lengths", []))
+        }
+        assert set(short) <= set(evaluated)
 
 
 @pytest.mark.parametrize("model", ["meta-llama/Meta-Llama-3-8B", "/no/such/folder"])  # of known and unknown length
