@@ -153,7 +153,7 @@ def describe_result(result: SearchResult, rows: Sequence[HistoryRow], num_docume
         rows: its history.
         num_documents: search documents; window w of document d has the index `w * num_documents + d`.
     """
-    windows = result.best.request.documents
+    windows = result.best.documents
     documents = len({window % num_documents for window in windows})
     found = {
         "search perplexity": f"{math.exp(result.best.loss):.4f} on {len(windows)} windows of {documents} documents"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +173,7 @@ class Search:
         if best is None:
             return None
         request = best.request
-        return Solution(self.space, request.genome, best.loss, request.documents, request.origin, self._strategy.gain)
+        return Solution(self.space, request.genome, best.loss, best.documents, request.origin, self._strategy.gain)
 
     def ask(self) -> list[Candidate]:
         """Return what is to be scored next; it may be asked for again.
@@ -188,7 +189,7 @@ class Search:
             for genome, origin in genomes.items()
         ]
 
-    def tell(self, losses: Sequence[float | DocumentScore]) -> None:
+    def tell(self, losses: Sequence[SupportsFloat | DocumentScore]) -> None:
         """Take the losses of the candidates asked for.
 
         Args:
@@ -197,6 +198,7 @@ class Search:
                 candidate wins nothing.
 
         Raises:
+            ValueError: a loss is neither a number nor a `Score`; nothing is taken then.
             RuntimeError: there is not one loss per candidate, or nothing could be scored where the search needs it.
         """
         num_asked = sum(map(len, self._calls.values()))
@@ -204,7 +206,7 @@ class Search:
             raise RuntimeError(
                 f"tell must get one loss per candidate of ask, got {len(losses)} for {num_asked} candidates"
             )
-        seconds, left = time.perf_counter() - self._asked_at, iter(map(_score, losses))
+        seconds, left = time.perf_counter() - self._asked_at, iter([_score(one) for one in losses])
         for (document, gradient), genomes in self._calls.items():
             scores = [next(left) for _ in genomes]
             share = seconds * len(scores) / num_asked
@@ -241,5 +243,12 @@ def _price(document: int, gradient: bool) -> int:
     return GRADIENT_SCORES if gradient else 1
 
 
-def _score(loss: float | DocumentScore) -> DocumentScore:
-    return Score(float(loss)) if isinstance(loss, int | float | np.generic) else loss  # type: ignore[return-value]
+def _score(loss: SupportsFloat | DocumentScore) -> DocumentScore:
+    if hasattr(loss, "nats"):
+        return loss  # type: ignore[return-value]
+    try:
+        return Score(float(loss))  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError) as error:  # what numpy and torch raise for anything but one number
+        raise ValueError(
+            f"a loss must be a number or a Score, got {str(loss)[:80]!r}; tell a failure as nan or as a Score's error"
+        ) from error

@@ -6,7 +6,6 @@ estimated: loss = effect of the window + effect of the candidate, fitted by toke
 Windows that no chain of candidates links to one of the seed's have no estimate, and what was scored there has no gain.
 """
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from .history import HistoryRow, last_rows, read_history
 from .proposals import read_proposals
-from .racing import by_document, choose
+from .record import SearchRecord
 from .space import Genome
 from .strategies.base import PROBE, Proposal
+from .strategies.race import select
 
 Scores = Mapping[int, HistoryRow]
 """Rows of one candidate by document."""
@@ -129,15 +128,13 @@ def _selected(rows: Sequence[HistoryRow], last: Proposal | None) -> Genome | Non
     """Return the winner of the default's selection, None before it and in runs that did not store its terms."""
     if last is None or not last.final or "selection" not in last.state:
         return None
-    terms = last.state["selection"]
-    scores, losses = _by_genome(rows), dict[Genome, NDArray[np.float64]]()
-    for one in last.requests:
-        own = [scores.get(one.genome, {}).get(window) for window in one.documents]
-        nats = [math.inf if row is None or row.nats is None else _loss_of(row) for row in own]
-        losses[one.genome] = by_document(nats, one.documents, terms["num_documents"])
+    terms, record = last.state["selection"], SearchRecord(rows)
+    if record.missing(last.requests):
+        return None
+    evaluations = [record.evaluation(one, last.generation) for one in last.requests]
     seeds = {row.genome for row in rows if kind_of(row.origin) == "seed"}
-    baselines, found = ({one: losses[one] for one in some} for some in (losses.keys() & seeds, losses.keys() - seeds))
-    return choose(baselines, found, terms["level"])[0]
+    winner, _ = select(evaluations, seeds, terms["num_documents"], terms["level"])
+    return None if winner is None else winner.genome
 
 
 def _probed(rows: Sequence[HistoryRow]) -> set[int]:

@@ -41,7 +41,7 @@ class Loop:
             yield strategy.generation, requests
             if strategy.done or strategy.ask() != requests:  # it was finished meanwhile
                 continue
-            evaluations = [self.record.evaluation(request) for request in requests]
+            evaluations = [self.record.evaluation(request, strategy.generation) for request in requests]
             check_first(evaluations, strategy.generation)
             strategy.tell(evaluations)
             self.on_told(strategy.generation - 1, requests)
@@ -71,7 +71,7 @@ class Loop:
         self._restore(proposal)
         requests = self.strategy.ask()
         if not any(self.record.missing(requests).values()):
-            self.strategy.tell([self.record.evaluation(request) for request in requests])
+            self.strategy.tell([self.record.evaluation(request, proposal.generation) for request in requests])
             requests = self.strategy.ask()
         return not self.strategy.final and self._affords(requests)
 

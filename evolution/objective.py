@@ -195,6 +195,11 @@ def _why_failed(score: DocumentScore, num_derivatives: int | None) -> str | None
         return score.error or "the objective gave no reason"
     if score.nats is None or not math.isfinite(score.nats) or score.tokens < 1:
         return f"the loss must be finite over at least one token, got {score.nats} nats over {score.tokens} tokens"
-    if num_derivatives is not None and len(found := getattr(score, "d_log_lambda", ())) != num_derivatives:
+    if num_derivatives is None:
+        return None
+    found, by_attention = getattr(score, "d_log_lambda", ()), float(getattr(score, "d_log_attention", math.nan))
+    if len(found) != num_derivatives:
         return f"the gradient must have {num_derivatives} derivatives by log lambda, got {len(found)}"
+    if bad := [float(one) for one in (*found, by_attention) if not math.isfinite(one)]:
+        return f"derivatives must be finite, got {bad[0]} and {len(bad) - 1} more that are not"
     return None

@@ -19,6 +19,7 @@ class SearchRecord:
 
     def __init__(self, rows: Sequence[HistoryRow] = (), lines: Sequence[LoggedProposal] = ()) -> None:
         self._rows: dict[ScoreKey, HistoryRow] = {}
+        self._first_loss: dict[tuple[int, bool], int] = {}
         self._genomes: set[Genome] = set()
         self._scored_tokens = 0
         self._take(rows)
@@ -59,14 +60,24 @@ class SearchRecord:
                     calls.setdefault((document, request.gradient), {}).setdefault(request.genome, request.origin)
         return calls
 
-    def evaluation(self, request: Request) -> Evaluation:
-        """Return the answer to a request whose documents are all scored."""
-        rows = [self._rows[request.genome, document, request.gradient] for document in request.documents]
+    def evaluation(self, request: Request, generation: int) -> Evaluation:
+        """Return the answer to a request whose documents are all scored.
+
+        A document on which every candidate failed up to then tells nothing of this one, and is left out of the answer;
+        all are in it if there is no other.
+
+        Args:
+            request: what was asked for.
+            generation: in which it was asked for.
+        """
+        asked = [self._rows[request.genome, document, request.gradient] for document in request.documents]
+        rows = [row for row in asked if self._first_loss.get(row.key[1:], generation + 1) <= generation] or asked
+        left_out = frozenset(request.documents) - {row.document for row in rows}
         if errors := [row.error for row in rows if row.error is not None]:
-            return Evaluation(request, error=errors[0])
+            return Evaluation(request, error=errors[0], left_out=left_out)
         nats, tokens = tuple(row.nats or 0.0 for row in rows), tuple(row.tokens for row in rows)
         gradients = tuple(row.gradient for row in rows if row.gradient is not None)
-        return Evaluation(request, nats, tokens, gradients=gradients)
+        return Evaluation(request, nats, tokens, gradients=gradients, left_out=left_out)
 
     def append(self, rows: Sequence[HistoryRow]) -> None:
         """Add the rows of one unit."""
@@ -79,6 +90,9 @@ class SearchRecord:
             self._scored_tokens += row.forwarded - (0 if known is None else known.forwarded)
             self._rows[row.key] = row
             self._genomes.add(row.genome)
+            if row.error is None:
+                first = self._first_loss.get(row.key[1:], row.generation)
+                self._first_loss[row.key[1:]] = min(first, row.generation)
 
     def propose(self, strategy: Strategy, budget: Budget) -> None:
         """Record what the strategy asks for, unless it was recorded before."""
@@ -93,9 +107,10 @@ class SearchRecord:
 
     def restore(self, strategy: Strategy, proposal: Proposal) -> None:
         """Bring a strategy to where a generation was asked for; it is told of those before it that have all scores."""
-        earlier = [one.requests for one in self.standing if one.generation < proposal.generation]
-        scored = [requests for requests in earlier if not self.missing(requests)]
-        strategy.restore(proposal, [[self.evaluation(request) for request in requests] for requests in scored])
+        earlier = [one for one in self.standing if one.generation < proposal.generation]
+        scored = [one for one in earlier if not self.missing(one.requests)]
+        told = [[self.evaluation(request, one.generation) for request in one.requests] for one in scored]
+        strategy.restore(proposal, told)
         self._current = proposal
 
     def _log(self, line: LoggedProposal) -> None:

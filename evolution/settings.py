@@ -145,6 +145,8 @@ class LongRope2Settings(Settings):
 
     strategy: ClassVar[str] = "longrope2"
 
+    start_token_choices: tuple[int, ...] = (0,)
+    """No start tokens, as in the paper."""
     upper_ratio: float = 2.0
     """Largest rescale factor as a multiple of the extension ratio s, at least 1 (paper: 2)."""
     population_size: int = 64
@@ -160,6 +162,11 @@ class LongRope2Settings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.search_attention or self.start_token_choices != (0,):
+            raise ValueError(
+                "search_attention and start_token_choices must be false and [0] for longrope2, which searches neither, "
+                f"got {self.search_attention} and {list(self.start_token_choices)}; leave them out or use paper"
+            )
         _check_whole(self, population_size=2, num_iterations=0, num_parents=1, max_attempts=1)
         _check_share(self, "mutation_probability")
         _check_parents(self.num_parents, self.population_size)

@@ -62,7 +62,7 @@ class SteadyLoop(Loop):
                 self._tell(generation, requests)
 
     def _tell(self, generation: int, requests: Sequence[Request]) -> None:
-        evaluations = [self.record.evaluation(request) for request in requests]
+        evaluations = [self.record.evaluation(request, generation) for request in requests]
         check_first(evaluations, generation)
         self.strategy.tell(evaluations)
         self.on_told(generation, requests)

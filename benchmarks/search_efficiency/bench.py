@@ -136,8 +136,19 @@ class Bench:
         )
 
     def search_documents(self, settings: Settings, seed: int) -> TokenizedDocuments:
-        """Return the documents that a search with these settings and this seed takes."""
-        return documents(self.source.search, self.target_length, settings.num_documents, seed)
+        """Return the documents that a search with these settings and this seed takes.
+
+        Raises:
+            ValueError: one of them is among those that judge.
+        """
+        found = documents(self.source.search, self.target_length, settings.num_documents, seed)
+        judges = {one.digest for one in self.heldout.documents}
+        if both := [one.name for one in found.documents if one.digest in judges]:
+            raise ValueError(
+                f"search documents must not be among the held-out ones, got {len(both)} that are, such as {both[0]}; "
+                f"{self.source.search} and {self.source.heldout} must be of different texts"
+            )
+        return found
 
     def objective(self, settings: Settings, seed: int) -> GradientObjective:
         """Return the objective of `longrope search` on these documents."""

@@ -40,7 +40,7 @@ class Record:
     """Tokens spent, and the losses of the best candidate known then."""
     device: str = ""
     """What it ran on; where a run does not say so, that of the header before it."""
-    gain: dict[str, float] | None = None
+    gain: dict[str, float | None] | None = None
     """As a default search told it: mean, low, high (nats per token) and confidence; empty: it found nothing to compare
     with a baseline. None where it was not kept."""
     over: list[float] | None = None

@@ -119,7 +119,7 @@ def bounds(cell: Cell, compared: int) -> list[dict[str, Any]]:
     for seed, run in cell.get(default_row(compared), {}).items():
         if run.gain is None:
             continue
-        bound = max(run.gain.get("low", 0.0), 0.0)
+        bound = max(run.gain.get("low") or 0.0, 0.0)
         one: dict[str, Any] = {"seed": seed, "device": run.device, "gain": run.gain, "bound": bound}
         if run.over is not None:
             one["heldout_gain"] = found = _heldout(run.losses, run.over)

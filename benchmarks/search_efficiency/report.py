@@ -160,8 +160,8 @@ def _bounds(one: Mapping[str, Any]) -> str | None:
     )
 
 
-def _told(gain: Mapping[str, float]) -> str:
-    return _percent(gain) + f", {100 * gain['confidence']:.0f} %" if gain else "nothing found"
+def _told(gain: Mapping[str, float | None]) -> str:
+    return _percent(gain) + f", {100 * (gain['confidence'] or 0.0):.0f} %" if gain else "nothing found"
 
 
 def _kept(run: Mapping[str, Any]) -> list[str]:
@@ -175,8 +175,10 @@ def _kept(run: Mapping[str, Any]) -> list[str]:
     return [*kept, _percent(run["heldout_gain_over_plain"]) if "heldout_gain_over_plain" in run else "-"]
 
 
-def _percent(gain: Mapping[str, float]) -> str:
-    mean, low, high = (-100 * math.expm1(-gain[name]) for name in ("mean", "low", "high"))
+def _percent(gain: Mapping[str, float | None]) -> str:
+    if None in gain.values():
+        return "no bound"
+    mean, low, high = (-100 * math.expm1(-(gain[name] or 0.0)) for name in ("mean", "low", "high"))
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 

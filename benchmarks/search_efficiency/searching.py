@@ -196,11 +196,12 @@ class Search:
 
 def best_baseline(record: SearchRecord, baselines: Collection[Genome], num_documents: int) -> Genome | None:
     """Return the baseline that did best among the finalists, None if none is there."""
-    last = record.last
-    finalists = [record.evaluation(one) for one in last.proposal.requests if one.genome in baselines] if last else []
+    if record.last is None:
+        return None
+    last = record.last.proposal
+    finalists = [record.evaluation(one, last.generation) for one in last.requests if one.genome in baselines]
     losses = {
-        one.genome: float(by_document(window_losses(one), one.request.documents, num_documents).mean())
-        for one in finalists
+        one.genome: float(by_document(window_losses(one), one.documents, num_documents).mean()) for one in finalists
     }
     return min(losses, key=lambda genome: losses[genome], default=None)
 

@@ -3,7 +3,7 @@
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -66,7 +66,7 @@ class Worker:
             losses=result,
             trajectory=trajectory,
             device=device_name(self.plan.machine.device),
-            gain=None if bound is None else {} if bound.gain is None else asdict(bound.gain),
+            gain=None if bound is None else {} if bound.gain is None else bound.gain.as_json(),
             over=baseline,
         )
 

@@ -59,18 +59,25 @@ class Evaluation:
 
     request: Request
     nats: tuple[float, ...] = ()
-    """Summed loss of each requested document, in nats."""
+    """Summed loss of each of the `documents`, in nats."""
     tokens: tuple[int, ...] = ()
-    """Scored tokens of each requested document."""
+    """Scored tokens of each of the `documents`."""
     error: str | None = None
     """Why the candidate could not be scored; such an evaluation is recorded and never ranked."""
     gradients: tuple[Gradient, ...] = ()
-    """Derivatives for each requested document, where the request wants them."""
+    """Derivatives for each of the `documents`, where the request wants them."""
+    left_out: frozenset[int] = frozenset()
+    """Requested documents on which no candidate had a loss so far, so that they tell nothing of this one."""
 
     @property
     def genome(self) -> Genome:
         """The candidate."""
         return self.request.genome
+
+    @property
+    def documents(self) -> tuple[int, ...]:
+        """Indices of the requested documents without those left out, the same for all candidates of a generation."""
+        return tuple(one for one in self.request.documents if one not in self.left_out)
 
     @property
     def failed(self) -> bool:
@@ -79,7 +86,7 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Mean nats per token over the requested documents: summed, counted, divided once.
+        """Mean nats per token over the `documents`: summed, counted, divided once.
 
         Raises:
             RuntimeError: the evaluation failed; a failure is no number.

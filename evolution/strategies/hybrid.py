@@ -9,7 +9,7 @@ from ..settings import HybridSettings
 from ..space import Genome, Space
 from .base import PROBE, Evaluation, Request, check_seeds
 from .generational import SelectingStrategy
-from .race import ROUND_WINDOWS, Race, Stage, Tools, select
+from .race import ROUND_WINDOWS, Race, Stage, Tools, check_selection, select, selection_terms
 from .stages import POPULATION, STAGES, Gradients, Record, new_stage
 from .windows import SELECTION_DOCUMENTS, WindowPool, split
 
@@ -49,12 +49,16 @@ class HybridStrategy(SelectingStrategy):
         self, settings: HybridSettings, space: Space, seeds: Mapping[str, Genome], num_documents: int, seed: int
     ) -> None:
         check_seeds(space, seeds, num_documents)
+        if space.scale == 1:
+            raise ValueError(
+                "scale must be above 1 for hybrid, got 1.0: its steps are shares of log s; search with paper"
+            )
         super().__init__(seed)
         self._settings, self._space, self._num_documents = settings, space, num_documents
         self._names: dict[Genome, str] = {}
         for name, genome in seeds.items():
             self._names.setdefault(genome, f"seed:{name}")
-        self._windows, self._selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS)
+        self._windows, self._selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS, seed)
         share = int(settings.selection_share * settings.num_scores)
         self._reserve = max(min(share, FINALISTS * len(self._selection)), len(self._names), 2)
         least = len(self._names) + self._reserve
@@ -209,10 +213,11 @@ class HybridStrategy(SelectingStrategy):
             "left_before": self._left_before,
             "to_probe": self._to_probe,
             "gradients": self._gradients,
-            "selection": {"level": self._settings.significance, "num_documents": self._num_documents},
+            "selection": selection_terms(self._settings.significance, self._num_documents, self._selection),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        check_selection(state, self._selection)
         self._tools = self._new_tools(state["windows_left"])
         self._scores = {}
         for evaluations in self._told:

@@ -123,8 +123,8 @@ class ParetoStrategy(GenerationalStrategy):
         self._population = tools.selNSGA2([*self._population, *children], self._settings.population_size)
 
     def _points(self, evaluations: Sequence[Evaluation]) -> list[FrontPoint]:
-        found = [one for one in evaluations if not one.failed]
-        return [FrontPoint(_on(one, self._long), _on(one, self._short)) for one in found]
+        parts = [(_on(one, self._long), _on(one, self._short)) for one in evaluations if not one.failed]
+        return [FrontPoint(long, short) for long, short in parts if not long.failed and not short.failed]
 
     def _state(self) -> dict[str, Any]:
         return {"population": [(point.genome, point.fitness.crowding_dist) for point in self._population]}
@@ -146,11 +146,12 @@ def new_front() -> tools.ParetoFront:
 
 def _on(evaluation: Evaluation, documents: tuple[int, ...]) -> Evaluation:
     """Return the part of an evaluation that is about some of its documents."""
-    places = [evaluation.request.documents.index(document) for document in documents]
+    places = [place for place, document in enumerate(evaluation.documents) if document in documents]
     return Evaluation(
         replace(evaluation.request, documents=documents),
         tuple(evaluation.nats[place] for place in places),
         tuple(evaluation.tokens[place] for place in places),
+        left_out=evaluation.left_out.intersection(documents),
     )
 
 

@@ -81,13 +81,18 @@ class Race(Stage):
     incumbent: Genome | None = None
     losses: dict[Genome, list[float]] = field(default_factory=dict)
     """Losses of all candidates, in nats per token, by window."""
+    windows: list[int] = field(default_factory=list)
+    """Asked for so far; a window is no news a second time, so that a race ends with the last one."""
 
     def ask(self) -> list[Request]:
         affordable = self.num_scores // len(self.origins)
         if len(self.origins) < 2 or affordable < 1 or self.gain > 0:
             return []
         count = min(self.tools.num_windows(len(self.origins), ROUND_WINDOWS), affordable)
-        windows = self.tools.pool.draw(count)
+        windows = self.tools.pool.draw(count, self.windows)
+        if not windows:
+            return []
+        self.windows += windows
         self.num_scores -= len(windows) * len(self.origins)
         return [Request(genome, windows, origin) for genome, origin in self.origins.items()]
 
@@ -142,17 +147,32 @@ def select(
         num_documents: of the search.
         level: chance that a bound of the gain does not hold.
     """
-    losses = {one.genome: by_document(window_losses(one), one.request.documents, num_documents) for one in evaluations}
+    losses = {one.genome: by_document(window_losses(one), one.documents, num_documents) for one in evaluations}
     known = {genome: own for genome, own in losses.items() if genome in baselines}
     found = {genome: own for genome, own in losses.items() if genome not in baselines}
     winner, gained = choose(known, found, level)
     return next((one for one in evaluations if one.genome == winner), None), gained
 
 
+def selection_terms(level: float, num_documents: int, windows: Sequence[int]) -> dict[str, Any]:
+    """Return what a state holds of the choice among finalists: for who reads the run, and to go on with the same."""
+    return {"level": level, "num_documents": num_documents, "windows": list(windows)}
+
+
+def check_selection(state: Mapping[str, Any], windows: Sequence[int]) -> None:
+    """Refuse the state of a search that keeps other windows for the choice, which it may have searched on.
+
+    Raises:
+        ValueError: its windows are others, as in runs of earlier versions.
+    """
+    if state["selection"].get("windows") != list(windows):
+        raise ValueError("the windows of the selection must be those of this version, which chooses them by the seed")
+
+
 def window_losses(evaluation: Evaluation) -> list[float]:
-    """Return the loss on each window, in nats per token, infinite for a failure."""
+    """Return the loss on each of the `documents`, which are windows, in nats per token, infinite for a failure."""
     if evaluation.failed:
-        return [math.inf] * len(evaluation.request.documents)
+        return [math.inf] * len(evaluation.documents)
     return [nats / tokens for nats, tokens in zip(evaluation.nats, evaluation.tokens, strict=True)]
 
 

@@ -25,6 +25,8 @@ STEP_LENGTHS = (2.0, 1.0, 0.5, 0.25, 0.125)
 """Shares of the trust region that a step along the gradient is tried with."""
 SIGMA = 0.5
 """First standard deviation of CMA-ES, as a share of the trust region."""
+LEAST_GRADIENTS = 2
+"""Windows of a gradient at least: from one alone nobody knows what of it is noise."""
 NUM_SLOPELESS_KNOTS = 8
 """Knots of a profile without gradients: evolution learns few from few scores."""
 MUTATION_PROBABILITY = 0.1
@@ -96,7 +98,7 @@ class Gradients(Stage):
 
     @property
     def proposals(self) -> dict[Genome, str]:
-        if len(self.samples) < 2:
+        if len(self.samples) < LEAST_GRADIENTS:
             return {}
         direction = descent_direction(np.array(self.samples))
         steps = [self._knots.genome(self.radius * share * direction) for share in STEP_LENGTHS]
@@ -218,8 +220,9 @@ def new_stage(
         gradients: whether the objective has any.
     """
     radius = record.radius * tools.settings.trust_radius * math.log(tools.space.scale)
-    if kind == "profile" and gradients:
-        return Gradients(tools, incumbents[-1], min(num_scores // GRADIENT_SCORES, tools.width), radius)
+    num_gradients = min(num_scores // GRADIENT_SCORES, max(tools.width, LEAST_GRADIENTS))
+    if kind == "profile" and gradients and num_gradients >= LEAST_GRADIENTS:
+        return Gradients(tools, incumbents[-1], num_gradients, radius)
     size = population_size(tools)
     cost = size * tools.num_windows(size, 1)
     if kind == "polish":

@@ -11,7 +11,7 @@ from ..space import Genome, Space
 from .base import Evaluation, Request, check_seeds
 from .generational import SelectingStrategy
 from .paper import Offspring
-from .race import select
+from .race import check_selection, select, selection_terms
 from .windows import SELECTION_DOCUMENTS, split
 
 FINALISTS = 2
@@ -40,7 +40,7 @@ class SteadyStrategy(SelectingStrategy):
         self._origins: dict[Genome, str] = {}
         for name, genome in seeds.items():
             self._origins.setdefault(genome, f"seed:{name}")
-        windows, selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS)
+        windows, selection = split(num_documents, settings.windows_per_document, SELECTION_DOCUMENTS, seed)
         self._windows, self._selection = tuple(windows), tuple(selection)
         self._population: list[Evaluation] = []
         self._in_flight: list[tuple[Request, ...]] = []
@@ -129,9 +129,10 @@ class SteadyStrategy(SelectingStrategy):
 
     def _state(self) -> dict[str, Any]:
         """Population and candidates follow from the scores; how the choice is made is for those who read a run."""
-        return {"selection": {"level": self._settings.significance, "num_documents": self._num_documents}}
+        return {"selection": selection_terms(self._settings.significance, self._num_documents, self._selection)}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        check_selection(state, self._selection)
         self._population, self._in_flight = [], []
         self._learn(list(self._all_told))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from longrope.cli.main import main
-from longrope.evolution import load_settings
+from longrope.evolution import Gain, load_settings
 from longrope.rope import RescaleFactors
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +124,23 @@ def test_a_run_that_fails_is_reported_and_run_again(bench: Callable[..., Path], 
     assert key.row == "default 1/160"
     assert "num_scores must be at least" in (tmp_path / "r.md").read_text()
     assert key in journal.missing
+
+
+def test_searching_on_the_documents_that_judge_is_a_failure(bench: Callable[..., Path], source: str) -> None:
+    model, search, _ = source.rsplit(":", 2)
+    journal = module("journal").read([bench(rows="default 1/2|plain yarn", models=f"{model}:{search}:{search}")])
+    assert [key.row for key in journal.failures] == ["default 1/2"]
+    assert "must not be among the held-out ones, got 3 that are" in next(iter(journal.failures.values()))
+
+
+def test_a_gain_without_bounds_is_kept_and_told_as_one(tmp_path: Path) -> None:
+    journal, path = module("journal"), tmp_path / "runs.jsonl"
+    unbounded = Gain(0.1, -math.inf, math.inf, 0.8).as_json()
+    journal.append(path, replace(record("default 1/20", 0, 1.0, 5), gain=unbounded, over=record("", 0, 1.2, 0).losses))
+    runs = {key.seed: one for key, one in journal.read([path]).records.items()}
+    found = module("measures").bounds({"default 1/20": runs, "plain yarn": {0: record("plain yarn", 0, 1.3, 0)}}, 20)
+    assert [(one["bound"], one["missed"]) for one in found] == [(0.0, False)]
+    assert module("report")._told(found[0]["gain"]).startswith("no bound")
 
 
 def test_several_processes_give_what_one_gives(bench: Callable[..., Path]) -> None:
@@ -254,7 +271,7 @@ def test_journals_of_different_models_are_not_mixed(tmp_path: Path) -> None:
 
 def test_the_zero_search_seed_is_among_those_of_the_default(bench: Callable[..., Path], source: str) -> None:
     benches, searching, rows = module("bench"), module("searching"), module("rows")
-    made = benches.Bench(benches.Source.parse(source), 4, benches.Machine(device="cpu"))
+    made = benches.Bench(benches.Source.parse(source), 4, benches.Machine(device="cpu", eval_samples=3))
     settings = load_settings(ROOT / "hyperparams" / "hybrid.yaml")
     search = searching.Search(made, settings, 0)
     zero = rows.zero_search_factors(made)
@@ -268,7 +285,7 @@ def test_a_row_without_an_attention_gene_begins_at_the_rescale_factors_of_the_ro
     monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     benches, searching, rows = module("bench"), module("searching"), module("rows")
-    made = benches.Bench(benches.Source.parse(source), 4, benches.Machine(device="cpu"))
+    made = benches.Bench(benches.Source.parse(source), 4, benches.Machine(device="cpu", eval_samples=3))
     monkeypatch.setattr(
         searching.Search, "run", lambda self, seeds, scores: [self.build(one) for one in seeds.values()]
     )

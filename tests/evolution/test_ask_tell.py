@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from longrope.evolution import (
     Candidate,
@@ -147,6 +148,37 @@ def test_losses_that_are_no_numbers_win_nothing_and_keep_their_reason():
     failed = {row.genome for row in search.rows if row.error}
     best = run(search).best
     assert best is not None and best.genome not in failed
+
+
+def test_a_loss_may_be_whatever_is_a_number_and_nothing_else():
+    search = new("paper")
+    search.tell(
+        [np.float32(one.lambdas.sum()) if number else torch.tensor(1.5) for number, one in enumerate(search.ask())]
+    )
+    assert search.rows[0].nats == 1.5
+    asked = search.ask()
+    for wrong in (None, "many", torch.ones(2), [1.0]):
+        with pytest.raises(ValueError, match="a loss must be a number or a Score, got"):
+            search.tell([wrong, *map(told, asked[1:])])  # type: ignore[list-item]
+    assert search.ask() == asked
+    search.tell(list(map(told, asked)))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("attention", [False, True])
+def test_derivatives_that_are_no_numbers_are_failures(bad: float, attention: bool, tmp_path: Path):
+    def broken(score: Score) -> Score:
+        if not score.d_log_lambda:
+            return score
+        return replace(score, d_log_attention=bad) if attention else replace(score, d_log_lambda=(bad,) * 6)
+
+    with RunFolder(tmp_path, {}) as folder:
+        search = new("hybrid", folder)
+        while not search.done:
+            search.tell([broken(told(one)) for one in search.ask()])
+    failed = [row for row in search.rows if row.differentiated]
+    assert failed and all("derivatives must be finite, got" in str(row.error) for row in failed)
+    assert search.best is not None
 
 
 def test_a_first_generation_of_failures_is_refused():
