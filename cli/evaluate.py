@@ -23,6 +23,7 @@ from ..evolution import search_curve
 from ..execution import only
 from ..rope import Method, RescaleFactors, RopeGeometry, write_atomically
 from ..rope.describe import describe_rope
+from ..rope.files import lock_file
 from .comparison_configs import EvaluateConfig
 from .comparison_worker import ComparisonFactory
 from .documents import EVALUATION_DOCUMENTS, load_documents
@@ -32,6 +33,7 @@ from .preflight import preflight
 from .tasks import check_data, missing_data, task_names
 
 RESULTS_JSON = "results.json"
+RESULTS_LOCK = ".results.lock"
 
 
 def run(config: EvaluateConfig, extends: str | None = None) -> None:
@@ -59,10 +61,11 @@ def run(config: EvaluateConfig, extends: str | None = None) -> None:
         compared = run_cells(executor, outline, folder)
     origin, protocols = outline.provenance, outline.provenance["protocols"]
     keys = {name: method_key(method) for name, method in methods.items()}
-    collected = collect(read_cells(folder), origin, protocols, keys)
-    collected.results.rows.extend(ruler_means(collected.results.rows))
     missing = [LeftOut(task, max(config.lengths), reason) for task, reason in missing_data(config).items()]
-    left_out = _write(folder, collected, compared.left_out + missing, [*protocols, *missing_data(config)])
+    with lock_file(folder / RESULTS_LOCK):  # another command may have added cells, and writes the same files
+        collected = collect(read_cells(folder), origin, protocols, keys)
+        collected.results.rows.extend(ruler_means(collected.results.rows))
+        left_out = _write(folder, collected, compared.left_out + missing, [*protocols, *missing_data(config)])
     _draw(config, collected.results.rows, methods, geometry, folder)
     print(_tables(collected.results))
     _tell(collected, left_out, folder)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..rope import METHODS, RescaleFactors, RopeGeometry, build_method, load_fac
 from ..rope.describe import describe_rope
 from ..rope.export import export_hf
 from ..rope.export.model_card import model_card
+from ..rope.files import lock_file
 from ..training import Job, LoRA, Options, Recipe, StoredDocuments, finetune, load_recipe, training_text
 from ..training.recipe import DOCUMENTS
 from .training_configs import FinetuneConfig
@@ -36,6 +38,27 @@ def run(config: FinetuneConfig) -> None:
     geometry = describe_rope(read_config(config.model), config.original_length).geometry
     factors = stage_factors(config, recipe, geometry)
     sources = {name: StoredDocuments(path) for name, path in named_folders(config.tokenized).items()}
+    folder = Path(config.output_dir)
+    PartialState(cpu=pick_device(config.device) == "cpu")  # from here on each process knows whether it is the first
+    with _lock(folder):
+        _run(config, recipe, factors, sources, folder)
+
+
+def _lock(folder: Path) -> AbstractContextManager[Any]:
+    """Keep other commands out of the folder; of processes that train together the first one does so for all."""
+    if not PartialState().is_main_process:
+        return nullcontext()
+    taken = f"output_dir must be used by one fine-tuning at a time, got {folder}, which another process holds; "
+    return lock_file(folder / ".lock", taken + "wait for it or choose another folder")
+
+
+def _run(
+    config: FinetuneConfig,
+    recipe: Recipe,
+    factors: list[RescaleFactors],
+    sources: dict[str, StoredDocuments],
+    folder: Path,
+) -> None:
     tokenizer = read_tokenizer(config.model)
     for name, documents in sources.items():
         if documents.info.tokenizer != tokenizer_fingerprint(tokenizer):
@@ -43,7 +66,6 @@ def run(config: FinetuneConfig) -> None:
                 f"tokenized data must be made with the model's tokenizer, got others in {name}; "
                 "run longrope tokenize with this model"
             )
-    folder = Path(config.output_dir)
     provenance = _provenance(config, recipe, sources)
     if PartialState().is_main_process:
         _check_same(folder / RUN_JSON, provenance)

@@ -30,9 +30,11 @@ from ..execution import only
 from ..hyperparams import sweep_file
 from ..rope import Method, build_method, write_atomically
 from ..rope.describe import describe_rope
+from ..rope.files import lock_file
 from .comparison_configs import SweepConfig
 from .comparison_worker import ComparisonFactory
 from .documents import LEAST_DOCUMENTS, load_documents
+from .evaluate import RESULTS_LOCK
 from .executors import open_executor
 from .preflight import preflight
 from .tasks import check_data, task_names
@@ -129,9 +131,10 @@ def _measure(
         compared = run_cells(executor, outline, folder)
     keys = {spec: method_key(method) for spec, method in methods.items()}
     origin, protocols = outline.provenance, outline.provenance["protocols"]
-    results = collect(read_cells(folder), origin, protocols, keys).results
     path = folder / RESULTS_JSON
-    write_results(path, results.rows, results.provenance, results.failures, results.costs, compared.left_out)
+    with lock_file(folder / RESULTS_LOCK):  # another command may have added cells, and writes the same file
+        results = collect(read_cells(folder), origin, protocols, keys).results
+        write_results(path, results.rows, results.provenance, results.failures, results.costs, compared.left_out)
     return compared.failures
 
 

@@ -5,7 +5,6 @@ every unit of scores as it ends: a killed run loses at most the units in flight.
 stored, so it may go on on a machine that rounds differently.
 """
 
-import fcntl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import IO, Any, Self
 
 import yaml
 
-from ..rope.files import cannot_save, write_atomically
+from ..rope.files import lock_file, write_atomically
 from ..rope.lines import append as append_lines
 from ..rope.lines import to_line
 from .history import HistoryRow, read_history
@@ -134,20 +133,8 @@ class RunFolder(SearchRecord):
 
 
 def _lock(path: Path) -> IO[str]:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / ".lock", "w")  # noqa: SIM115 - open as long as the run
-    except OSError as error:
-        raise cannot_save(path / ".lock", error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise ValueError(
-            f"the run folder must be used by one search at a time, got {path}, which another process holds; "
-            "wait for it or choose another folder"
-        ) from error
-    return lock
+    taken = f"the run folder must be used by one search at a time, got {path}, which another process holds; "
+    return lock_file(path / ".lock", taken + "wait for it or choose another folder")
 
 
 def _differences(saved: Any, now: Any, key: str = "") -> list[str]:

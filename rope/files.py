@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -44,6 +45,36 @@ def _write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def lock_file(path: Path, taken: str | None = None) -> IO[str]:
+    """Lock a file, which is made if it is missing, until it is closed or the process ends, however that happens.
+
+    Args:
+        path: of the file, which stays.
+        taken: what to say if another process has it; None: wait until it has not.
+
+    Raises:
+        ValueError: another process has it; the message is `taken`.
+        OSError: the file can't be written, or its file system has no locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise cannot_save(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if taken is None else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        file.close()
+        raise ValueError(taken) from error
+    except OSError as error:
+        file.close()
+        message = (
+            f"{path} must lie on a file system with locks, got {error.strerror!r}; choose a folder on another disk"
+        )
+        raise OSError(error.errno, message) from error
+    return file
 
 
 @contextmanager

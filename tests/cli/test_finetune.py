@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from longrope.cli.main import main
 from longrope.rope import apply_factors, load_factors
+from longrope.rope.files import lock_file
 
 from .processes import ForkServer
 from .small import tokenize_words
@@ -124,6 +125,13 @@ def test_the_export_computes_what_the_tuned_weights_and_factors_do(runs: dict[st
 def test_a_folder_of_another_run_is_refused(runs: dict[str, Path], arguments: list[str], capsys) -> None:
     assert main([*arguments, "--output-dir", str(runs["whole"]), "--learning-rate", "0.5"]) == 2
     assert "options and recipe differ" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_command_trains_in_is_refused(arguments: list[str], tmp_path: Path, capsys) -> None:
+    with lock_file(tmp_path / ".lock"):
+        assert main([*arguments, "--output-dir", str(tmp_path)]) == 2
+    assert "must be used by one fine-tuning at a time" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_two_processes_give_the_weights_of_one(runs: dict[str, Path], arguments: list[str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from longrope.cli.main import main
 from longrope.evaluation.comparison.results import read_results
+from longrope.rope.files import lock_file
 
 from .processes import ForkServer
 
@@ -85,6 +86,26 @@ def test_the_cell_of_a_dead_process_is_free_again(
     dead, other = fork_server.run([arguments] * 2, tmp_path, DYING)
     assert (dead.code, other.code) == (-signal.SIGKILL, 0), other.output
     assert len(set(keys(tmp_path / "run"))) == len(keys(tmp_path / "run")) == len(METHODS) * 3
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+def test_cells_that_another_command_adds_at_the_end_are_in_the_results(
+    commands: dict[str, list[str]], command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    arguments = commands["evaluate"]
+    chosen = [*arguments[: arguments.index("--methods")], "--methods", "dynamic"]
+    assert main([*chosen, "--output-dir", str(other)]) == 0
+
+    def added(path: Path) -> Any:
+        held = lock_file(path)  # whoever has it may have written until now
+        with (one / "cells.jsonl").open("a") as file:
+            file.write((other / "cells.jsonl").read_text())
+        return held
+
+    monkeypatch.setattr(f"longrope.cli.{command}.lock_file", added)
+    assert main([*commands[command], "--output-dir", str(one)]) == 0
+    assert "dynamic" in {row.method for row in read_results(one / "results.json").rows}
 
 
 def test_a_file_system_without_locks_is_refused_in_a_sentence(
