@@ -1,6 +1,5 @@
 """`longrope export`: factors in a form that other programs load without longrope."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from ..evaluation.comparison.results import Results, read_results
 from ..evaluation.data.tokenized import check_tokenizer
 from ..evaluation.objectives.perplexity import PerplexityObjective
 from ..evaluation.report.table import render_tables
+from ..evaluation.scoring.estimates import perplexity
 from ..evaluation.scoring.model import load_model, read_config
 from ..rope import RescaleFactors, RopeGeometry, install, load_factors
 from ..rope.describe import describe_rope
@@ -100,7 +100,7 @@ def _rescore(config: ExportConfig, factors: RescaleFactors) -> Rescored:
             raise RuntimeError(f"the factors could not be scored: {failed[0]}")
         sums = [total + (score.nats or 0.0) for total, score in zip(sums, pair, strict=True)]
         tokens += pair[0].tokens
-    return Rescored(*(math.exp(total / tokens) for total in sums))
+    return Rescored(*(perplexity(total / tokens) for total in sums))
 
 
 def _explain(factors: RescaleFactors, rescored: Rescored) -> str:

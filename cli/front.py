@@ -2,10 +2,10 @@
 
 import csv
 import io
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..evaluation.scoring.estimates import perplexity
 from ..evolution import FrontPoint, Genome
 from ..rope import RescaleFactors, write_atomically
 
@@ -24,7 +24,7 @@ def save_front(
     for number, point in enumerate(front):
         factors, name = build(point.genome), f"front/{number:0{digits}d}.json"
         factors.save(folder / name)
-        losses = (repr(math.exp(loss)) for loss in (point.long.loss, point.short.loss))
+        losses = (repr(perplexity(loss)) for loss in (point.long.loss, point.short.loss))
         is_knee = int(point.genome == knee)
         writer.writerow((name, is_knee, *losses, factors.start_tokens, repr(factors.attention_factor)))
     write_atomically(folder / "pareto.csv", table.getvalue())

@@ -13,6 +13,7 @@ from accelerate.tracking import GeneralTracker, get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 from tqdm import tqdm
 
+from ..evaluation.scoring.estimates import perplexity, perplexity_change
 from ..evolution import Gain, HistoryRow, RunFolder, SearchProgress, SearchResult
 from ..evolution.curve import GenerationSummary, best_seed_on, generation_summaries, incumbents_curve, origin_summaries
 
@@ -112,7 +113,8 @@ def describe(one: GenerationSummary) -> str:
     if one.best_loss is None or one.median_loss is None:
         losses = "no candidate could be scored"
     else:
-        losses = f"best ppl {math.exp(one.best_loss):.3f} ({one.best_origin}), median {math.exp(one.median_loss):.3f}"
+        losses = f"best ppl {perplexity(one.best_loss):.3f} ({one.best_origin})"
+        losses += f", median {perplexity(one.median_loss):.3f}"
         if one.seed_loss is not None:
             losses += f", best {_percent(one.best_loss - one.seed_loss)} to the best seed"
     work = f"{one.scores} scores at once, {one.scored_tokens:,} tokens so far"
@@ -122,12 +124,14 @@ def describe(one: GenerationSummary) -> str:
 def scalars(one: GenerationSummary) -> dict[str, float]:
     """Return the numbers of a generation by the names under which trackers show them.
 
-    Losses of generations compare only where they are of the same documents; gains always do.
+    Losses of generations compare only where they are of the same documents; gains always do. A perplexity beyond
+    floats is left out: trackers write JSON, which has no infinity.
     """
     values: dict[str, float] = {"scored_tokens": one.scored_tokens}
     if one.best_loss is not None and one.median_loss is not None:
         values |= {"loss/best": one.best_loss, "loss/median": one.median_loss}
-        values |= {"perplexity/best": math.exp(one.best_loss), "perplexity/median": math.exp(one.median_loss)}
+        perplexities = {f"perplexity/{name}": perplexity(values[f"loss/{name}"]) for name in ("best", "median")}
+        values |= {name: value for name, value in perplexities.items() if math.isfinite(value)}
         if one.seed_loss is not None:
             values["gain/best"] = one.best_loss - one.seed_loss
             values["gain/median"] = one.median_loss - one.seed_loss
@@ -156,10 +160,10 @@ def describe_result(result: SearchResult, rows: Sequence[HistoryRow], num_docume
     windows = result.best.documents
     documents = len({window % num_documents for window in windows})
     found = {
-        "search perplexity": f"{math.exp(result.best.loss):.4f} on {len(windows)} windows of {documents} documents"
+        "search perplexity": f"{perplexity(result.best.loss):.4f} on {len(windows)} windows of {documents} documents"
     }
     if seed := best_seed_on(rows, windows):
-        found["best seed"] = f"{math.exp(seed[1]):.4f} on the same ({seed[0]})"
+        found["best seed"] = f"{perplexity(seed[1]):.4f} on the same ({seed[0]})"
     if result.gain is not None:
         found["gain"] = describe_gain(result.gain)
     return found | {"found by": next(row.origin for row in rows if row.genome == result.best.genome)}
@@ -167,17 +171,17 @@ def describe_result(result: SearchResult, rows: Sequence[HistoryRow], num_docume
 
 def describe_gain(gain: Gain) -> str:
     """Return a sentence about how much lower the perplexity of what was found is than that of the best baseline."""
-    found = f"{-100 * math.expm1(-gain.mean):.2f} % over the best baseline"
+    found = f"{-100 * perplexity_change(-gain.mean):.2f} % over the best baseline"
     if not math.isfinite(gain.low):
         return f"{found}, on too few documents to be sure: the result is that baseline"
-    low, high = (f"{-100 * math.expm1(-one):.2f}" for one in (gain.low, gain.high))
+    low, high = (f"{-100 * perplexity_change(-one):.2f}" for one in (gain.low, gain.high))
     sure = "sure" if gain.low > 0 else "not sure: the result is that baseline"
     return f"{found} ({100 * gain.confidence:.0f} % interval {low} to {high}), which is {sure}"
 
 
 def _percent(gain: float) -> str:
     """Write a difference of losses in nats as a change of perplexity."""
-    return f"{100 * math.expm1(gain):+.2f} %"
+    return f"{100 * perplexity_change(gain):+.2f} %"
 
 
 def _start_trackers(names: Sequence[str | GeneralTracker], folder: Path) -> Accelerator | None:

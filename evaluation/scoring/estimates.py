@@ -3,6 +3,8 @@
 Bootstrap over documents for perplexity and for scores between 0 and 1, Wilson for shares of right answers.
 """
 
+import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+LARGEST = math.log(sys.float_info.max)
+"""Loss in nats per token, about 710, beyond which a perplexity is no float."""
 
 
 class Estimate(NamedTuple):
@@ -22,6 +26,16 @@ class Estimate(NamedTuple):
     high: float | None
     n: int
     """Documents or samples behind it."""
+
+
+def perplexity(loss: float) -> float:
+    """Return the perplexity of a loss in nats per token, infinite beyond floats."""
+    return math.exp(loss) if loss <= LARGEST else math.inf
+
+
+def perplexity_change(difference: float) -> float:
+    """Return the relative change of perplexity of a difference of losses in nats per token, infinite beyond floats."""
+    return math.expm1(difference) if difference <= LARGEST else math.inf
 
 
 def token_weighted_perplexity(nats: Sequence[float], tokens: Sequence[int], seed: int) -> Estimate:

@@ -122,6 +122,19 @@ def test_the_model_is_as_it_was_also_after_an_error_and_the_search_goes_on(
     assert model.model.rotary_emb is rotary and torch.equal(logits(model), before)
 
 
+def test_an_own_loss_beyond_the_largest_perplexity_is_searched_and_resumed(
+    model: PreTrainedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for resume in (False, True):
+        found = optimize(
+            model, [1, 2], TARGET, tmp_path, objective=lambda _, number: 800.0 + number, settings=SMALL, resume=resume
+        )
+        assert found == load_factors(tmp_path)
+        assert "inf on 2 windows" in capsys.readouterr().out
+    for file in (tmp_path / "factors.json", tmp_path / "history.jsonl", tmp_path / "proposals.jsonl"):
+        assert "Infinity" not in file.read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

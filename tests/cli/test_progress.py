@@ -1,9 +1,11 @@
 """What a search tells people while it runs and when it ends."""
 
 import io
+import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,26 @@ def test_a_generation_that_can_not_be_compared_or_failed_says_so_and_has_no_such
     failed = GenerationSummary(3, 5, {"family": 1}, frozenset((1,)), None, None, None, None)
     assert "no candidate could be scored" in describe(failed)
     assert scalars(failed) == {"scored_tokens": 5, "candidates/family": 1}
+
+
+def test_losses_whose_perplexity_is_no_float_are_told_and_give_trackers_no_infinity(tmp_path: Path) -> None:
+    huge = replace(SUMMARY, best_loss=800.0, median_loss=1600.0, seed_loss=10.0)
+    line, values = describe(huge), scalars(huge)
+    assert "best ppl inf (crossover), median inf, best +inf % to the best seed" in line
+    assert json.loads(json.dumps(values, allow_nan=False))["loss/best"] == 800.0
+    assert "perplexity/best" not in values and values["gain/median"] == 1590.0
+    half = scalars(replace(huge, best_loss=2.0))
+    assert half["perplexity/best"] == pytest.approx(math.exp(2)) and "perplexity/median" not in half
+    assert describe_gain(Gain(-800.0, -900.0, -700.0, 0.8)).startswith("-inf % over the best baseline")
+
+    class Huge(Objective):
+        def score(self, candidates: Sequence[RescaleFactors], document: int) -> Sequence[Any]:
+            return [Score(one.nats + 8000) for one in super().score(candidates, document)]
+
+    result = search(tmp_path, Memory(), Huge())
+    with RunFolder(tmp_path, {}, resume=True) as folder:
+        told = describe_result(result, folder.rows, 2)
+    assert told["search perplexity"].startswith("inf on 2 windows") and told["best seed"].startswith("inf on")
 
 
 def test_the_bar_shows_no_total_before_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,21 @@ import math
 import numpy as np
 import pytest
 
-from longrope.evaluation.scoring.estimates import accuracy, document_weighted_perplexity, token_weighted_perplexity
+from longrope.evaluation.scoring.estimates import (
+    accuracy,
+    document_weighted_perplexity,
+    perplexity,
+    perplexity_change,
+    token_weighted_perplexity,
+)
+
+
+@pytest.mark.parametrize("loss", [-800.0, 0.0, 2.5, 709.78, 709.79, 1e300])
+def test_a_perplexity_is_exp_of_the_loss_and_infinite_beyond_floats(loss: float):
+    if loss < 709.785:
+        assert (perplexity(loss), perplexity_change(loss)) == (math.exp(loss), math.expm1(loss))
+    else:
+        assert perplexity(loss) == perplexity_change(loss) == math.inf
 
 
 def test_two_unequal_documents_by_pencil_and_paper():
