@@ -117,11 +117,14 @@ class SteadyStrategy(SelectingStrategy):
         self._population = sorted([*self._population, *scored], key=_rank)[: self._settings.population_size]
 
     def _finalists(self) -> list[Request]:
+        """Return the best seeds and the best found; where no scores have come, seeds, as many as there is room for."""
         known = [one for one in self._all_told if not one.failed]
         seeds = sorted((one for one in known if one.genome in self._origins), key=_rank)
         found = [one for one in self._population if one.genome not in self._origins]
-        finalists = [*seeds[:FINALISTS], *found[:FINALISTS]]
-        return [Request(one.genome, self._selection, one.request.origin) for one in finalists]
+        finalists = {one.genome: one.request.origin for one in (*seeds[:FINALISTS], *found[:FINALISTS])}
+        if not finalists:
+            finalists = dict(list(self._origins.items())[: len(self.reserved) // len(self._selection)])
+        return [Request(genome, self._selection, origin) for genome, origin in finalists.items()]
 
     def _choose(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
         winner, self._gain = select(evaluations, self._origins, self._num_documents, self._settings.significance)

@@ -195,6 +195,17 @@ def test_a_search_that_is_finished_early_has_a_result(name: str, stop: int):
     assert search.generation <= stop + 1
 
 
+def test_a_search_that_is_finished_before_any_loss_was_told_asks_for_the_choice_among_seeds_at_most(name: str):
+    search = new(name)
+    search.finish()
+    seeds = set(arguments(name)[2].values())
+    assert search.done or {one.genome for one in search.ask()} <= seeds
+    has_choice = not search.done
+    best = run(search).best
+    assert has_choice == (best is not None) == (name in ("hybrid", "steady"))
+    assert search.done and search.generation == int(has_choice)
+
+
 def test_gradients_are_asked_for_only_where_they_can_be_told():
     assert any(row.differentiated for row in run(new("hybrid")).rows)
     space, settings, seeds = arguments("hybrid")
