@@ -136,7 +136,7 @@ class _Run:
             size = 1 if gradient else getattr(self.objective, "unit_size", len(genomes))
             items = list(genomes.items())
             groups = [dict(items[n : n + size]) for n in range(0, len(items), size)]
-            parts += [_Part(generation, requests, document, gradient, group) for group in groups]
+            parts += [_Part(generation, tuple(requests), document, gradient, group) for group in groups]
         return parts
 
     def report(self, generation: int, requests: Sequence[Request]) -> None:
@@ -154,7 +154,7 @@ class _Part(NamedTuple):
     """A unit as the record knows it."""
 
     generation: int
-    requests: Sequence[Request]
+    requests: tuple[Request, ...]
     """What the generation asks for."""
     document: int
     gradient: bool

@@ -252,3 +252,18 @@ def test_a_strategy_without_documents_to_choose_on_and_settings_out_of_range_are
         SteadySettings(population_size=1)
     with pytest.raises(ValueError, match=r"significance must be above 0 and below 0\.5, got 0\.5"):
         SteadySettings(significance=0.5)
+
+
+@pytest.mark.parametrize(("seed", "share"), [(seed, share) for seed in range(3) for share in (0.6, 0.97)])
+def test_units_in_flight_are_not_scored_again_where_a_budget_grew(seed: int, share: float, tmp_path: Path):
+    def run_small(objective: Shuffled, tokens: int) -> None:
+        small = SteadySettings(population_size=6, num_candidates=25)
+        with RunFolder(tmp_path, {}, resume=True) as folder:
+            run_search(new(small), objective, folder, build, budget=Budget(tokens))
+
+    run_small(Shuffled(seed, width=5), 3000)
+    data = (tmp_path / "history.jsonl").read_bytes()
+    (tmp_path / "history.jsonl").write_bytes(data[: int(share * len(data))])
+    run_small(Shuffled(seed + 50, width=5), 3900)
+    rows = read_history(tmp_path / "history.jsonl").rows
+    assert len({row.key for row in rows}) == len(rows)
