@@ -41,15 +41,20 @@ class Budget:
     def allows(
         self,
         rows: Sequence[HistoryRow],
+        spent: int,
         generation: int,
         requests: Sequence[Request],
         reserved: Sequence[int],
         price: Price,
     ) -> bool:
-        """Whether a generation can be afforded.
+        """Whether a generation can be afforded; one that costs no tokens always fits into those there are.
+
+        That goes for generations which are asked for again since their log was cut. Of others nobody knows whether the
+        final generation will be one that is scored already, so it counts in full.
 
         Args:
             rows: all scores of the run.
+            spent: tokens of the run so far.
             generation: number of the generation.
             requests: what it asks for, and what else is asked for and not scored yet.
             reserved: documents that the final generation scores after it, one entry per score.
@@ -57,19 +62,15 @@ class Budget:
         """
         if self.max_scored_tokens is None and self.max_hours is None:
             return True
-        spent = sum(row.forwarded for row in rows)
-        known = {row.key for row in rows}
-        # Where the log of generations was cut, what follows has been scored already, maybe with the final generation.
-        followed = [row for row in rows if row.generation > generation]
-        later = sum(row.forwarded for row in followed)
-        planned, last = cost_of(requests, price, known), sum(price(document, False) for document in reserved)
-        unpaid = max(last - sum(row.forwarded for row in followed if row.document in reserved), 0)
-        if self.max_scored_tokens is not None and spent + planned + unpaid > self.max_scored_tokens:
+        planned, last = cost_of(requests, price, {row.key for row in rows}), cost_of_reserve(reserved, price)
+        if self.max_scored_tokens is not None and planned and spent + planned + last > self.max_scored_tokens:
             return False
         # By the generations before it alone: a resumed run must decide alike.
         before = [row for row in rows if row.generation < generation]
         if self.max_hours is None or not before:
             return True
+        # Where the log of generations was cut, what follows has been scored already.
+        later = sum(row.forwarded for row in rows if row.generation > generation)
         seconds_per_token = sum(row.seconds for row in before) / sum(row.forwarded for row in before)
         return seconds_per_token * (spent - later + planned + last) <= 3600 * self.max_hours
 
@@ -78,3 +79,13 @@ def cost_of(requests: Sequence[Request], price: Price, known: "set[tuple[Any, in
     """Return the tokens that requests cost at most, but for scores that are known."""
     asked = {(request.genome, document, request.gradient) for request in requests for document in request.documents}
     return sum(price(document, gradient) for _, document, gradient in asked - (known or set()))
+
+
+def cost_of_reserve(documents: Sequence[int], price: Price) -> int:
+    """Return the tokens that the final generation costs at most: whichever of its documents are scored how often.
+
+    Args:
+        documents: one entry per score.
+        price: tokens of a score.
+    """
+    return len(documents) * max((price(document, False) for document in set(documents)), default=0)

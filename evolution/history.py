@@ -37,7 +37,7 @@ class HistoryRow:
     forwarded: int
     """Tokens sent through the model for it."""
     error: str | None
-    """Why the score failed, None if it did not."""
+    """Why the score failed, None if it did not; `record.ASKED_AGAIN` takes a failure back."""
     seconds: float
     """Wall time of the unit where it was scored, divided by its candidates."""
     rows_left: int

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .budget import Budget, Price, cost_of
+from .budget import Budget, Price, cost_of, cost_of_reserve
 from .record import SearchRecord
 from .strategies import Evaluation, Proposal, Request, Strategy
 
@@ -16,7 +16,8 @@ class Loop:
     strategy is told of them then.
 
     Raises:
-        ValueError: the budget does not pay for the first generation.
+        ValueError: the budget does not pay for the first generation, or not for the choice among the finalists, of
+            which scores were lost or failed.
         RuntimeError: no candidate of the first generation could be scored, or none of the last.
     """
 
@@ -35,7 +36,7 @@ class Loop:
         while not strategy.done:
             requests = strategy.ask()
             self.record.propose(strategy, self.budget)
-            if not strategy.final and not self._affords(requests):
+            if not self._affords(requests):
                 strategy.finish()
                 continue
             yield strategy.generation, requests
@@ -49,12 +50,15 @@ class Loop:
     def _resume(self) -> Iterator[tuple[int, Sequence[Request]]]:
         """Bring the strategy to where the record stands; scores that were lost are wanted again.
 
-        That is the generation asked for last, but if it is the final one and the budget has grown since and pays for
-        more, the one before it.
+        So are the failed scores of a choice that all finalists failed in. The record stands at the generation asked for
+        last, but if that is the final one and the budget has grown since and pays for more, at the one before it.
         """
         last, standing = self.record.last, self.record.standing
         if last is None:
             return
+        if last.proposal.final:
+            self.record.ask_again(last.proposal)
+            self._check_choice(last.proposal.requests)
         for proposal in standing:
             if proposal.generation < last.proposal.generation:
                 yield proposal.generation, proposal.requests
@@ -76,18 +80,34 @@ class Loop:
         return not self.strategy.final and self._affords(requests)
 
     def _affords(self, requests: Sequence[Request]) -> bool:
-        """Whether the budget allows the generation asked for and the final one after it."""
-        generation, price, reserved = self.strategy.generation, self.price, self.strategy.reserved
-        if self.budget.allows(self.record.rows, generation, requests, reserved, price):
+        """Whether the budget allows requests and the final generation after them; that one is scored or refused."""
+        record, generation, price, reserved = self.record, self.strategy.generation, self.price, self.strategy.reserved
+        if self.strategy.final:
+            self._check_choice(requests)
+            return True
+        if self.budget.allows(record.rows, record.scored_tokens, generation, requests, reserved, price):
             return True
         if generation == 0:
-            least = cost_of(requests, price) + sum(price(document, False) for document in reserved)
+            least = record.scored_tokens + self._unpaid(requests) + cost_of_reserve(reserved, price)
             raise ValueError(
                 f"max_scored_tokens must be at least {least} for the first and the last "
                 f"generation, got {self.budget.max_scored_tokens}; raise it and continue with --resume, or choose "
                 "smaller hyper-parameters in a new folder"
             )
         return False
+
+    def _check_choice(self, requests: Sequence[Request]) -> None:
+        """Refuse a choice among finalists that was paid for and is to be paid for again, if the budget can't."""
+        limit, planned = self.budget.max_scored_tokens, self._unpaid(requests)
+        if limit is not None and planned and (least := self.record.scored_tokens + planned) > limit:
+            raise ValueError(
+                f"max_scored_tokens must be at least {least} for the choice among the finalists, of which scores were "
+                f"lost or failed, got {limit}; raise it and continue with --resume"
+            )
+
+    def _unpaid(self, requests: Sequence[Request]) -> int:
+        """Return the tokens that the missing scores of requests cost at most."""
+        return cost_of(requests, self.price, {row.key for row in self.record.rows})
 
 
 def check_first(evaluations: Sequence[Evaluation], generation: int) -> None:

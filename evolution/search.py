@@ -73,7 +73,8 @@ def run_search(
         budget: where to stop; None: at the strategy's own end.
 
     Raises:
-        ValueError: the budget does not pay for the first generation.
+        ValueError: the budget does not pay for the first generation, or not for the choice among the finalists, of
+            which scores were lost or failed.
         RuntimeError: no candidate of the first generation could be scored, or none of the last.
     """
     run = _Run(strategy, objective, record, build, on_progress)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .loop import Loop, check_first
+from .space import Genome
 from .strategies import Proposal, Request, SteadyStrategy
 
 
@@ -12,7 +13,8 @@ class SteadyLoop(Loop):
     """Iterates over the generations whose scores are wanted, as `Loop`, but does not wait for one before the next.
 
     Whoever iterates takes the next generation as soon as a device is free. One that comes a second time is waited for:
-    all of its scores are in the record before the one that follows is taken.
+    all of its scores are in the record before the one that follows is taken. No candidate is told before the first
+    generation is, which decides on which documents they are compared.
     """
 
     strategy: SteadyStrategy
@@ -22,8 +24,9 @@ class SteadyLoop(Loop):
     def __iter__(self) -> Iterator[tuple[int, Sequence[Request]]]:
         strategy = self.strategy
         yield from self._resume()
+        unlogged = self.record.unlogged()
         while not strategy.done:
-            requests = strategy.ask()
+            requests = self._ask(unlogged)
             if strategy.final and self.open:
                 yield from list(self.open.items())
                 self._tell_scored()
@@ -31,7 +34,7 @@ class SteadyLoop(Loop):
                 continue
             self.record.propose(strategy, self.budget)
             pending = [request for one in (*self.open.values(), requests) for request in one]
-            if not strategy.final and not self._affords(pending):
+            if not self._affords(pending):
                 strategy.finish()
                 continue
             asked = strategy.generation, requests
@@ -42,6 +45,20 @@ class SteadyLoop(Loop):
             else:
                 self._put_off(*asked)
                 self._tell_scored()
+
+    def _ask(self, unlogged: dict[int, dict[Genome, str]]) -> list[Request]:
+        """Return the next generation: where its log was cut the one that was scored then, and no new child."""
+        requests = self.strategy.ask()
+        scored = unlogged.pop(self.strategy.generation, {})
+        if not self.strategy.final and not any(request.genome in scored for request in requests):
+            self.strategy.recall(scored)
+        return self.strategy.ask()
+
+    def _resume(self) -> Iterator[tuple[int, Sequence[Request]]]:
+        for asked in super()._resume():
+            yield asked
+            if asked[0] == 0:
+                yield asked
 
     def _restore(self, proposal: Proposal) -> None:
         super()._restore(proposal)
@@ -55,7 +72,9 @@ class SteadyLoop(Loop):
         self.open[generation] = requests
 
     def _tell_scored(self) -> None:
-        """Tell the strategy of those whose scores are there."""
+        """Tell the strategy of those whose scores are there, of none before the first generation."""
+        if self.record.missing(self.open.get(0, ())):
+            return
         for generation, requests in list(self.open.items()):
             if not self.record.missing(requests):
                 del self.open[generation]

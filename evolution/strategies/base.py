@@ -67,7 +67,7 @@ class Evaluation:
     gradients: tuple[Gradient, ...] = ()
     """Derivatives for each of the `documents`, where the request wants them."""
     left_out: frozenset[int] = frozenset()
-    """Requested documents on which no candidate had a loss so far, so that they tell nothing of this one."""
+    """Requested documents on which everybody failed where that was decided, see `SearchRecord.evaluation`."""
 
     @property
     def genome(self) -> Genome:
@@ -76,7 +76,7 @@ class Evaluation:
 
     @property
     def documents(self) -> tuple[int, ...]:
-        """Indices of the requested documents without those left out, the same for all candidates of a generation."""
+        """Indices of the requested documents without those left out, the same for all that are compared."""
         return tuple(one for one in self.request.documents if one not in self.left_out)
 
     @property

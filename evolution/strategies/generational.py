@@ -142,7 +142,10 @@ class SelectingStrategy(GenerationalStrategy):
             return
         self._result = self._choose(evaluations)
         if self._result is None:
-            raise RuntimeError(f"a finalist must have a loss, got failures only: {evaluations[0].error}; mend that")
+            raise RuntimeError(
+                f"a finalist must have a loss, got failures only: {evaluations[0].error}; mend that and "
+                "continue with --resume, which scores the finalists again"
+            )
 
     def restore(self, proposal: Proposal, told: Sequence[Sequence[Evaluation]]) -> None:
         super().restore(proposal, told)

@@ -71,6 +71,11 @@ class SteadyStrategy(SelectingStrategy):
         if self._pending == list(requests):
             self._generation, self._pending = self._generation + 1, None
 
+    def recall(self, scored: Mapping[Genome, str]) -> None:
+        """Ask for candidates that have scores already, with their origins, in place of a new child, if any is new."""
+        if new := {genome: origin for genome, origin in scored.items() if genome not in self._asked}:
+            self._pending = [Request(genome, self._windows, origin) for genome, origin in new.items()]
+
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         asked = tuple(evaluation.request for evaluation in evaluations)
         if asked not in self._in_flight:

@@ -4,12 +4,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longrope.evolution import Budget, read_history
+from longrope.evolution.budget import cost_of_reserve
 from longrope.rope.factors import RescaleFactors
 
 from .conftest import (
@@ -145,6 +147,16 @@ def test_a_run_that_went_on_made_the_scores_of_one_that_had_the_larger_budget_fr
     run_toy(name, tmp_path / "whole", ToyObjective(), budget=large)
     keys = [{row.key for row in read_history(tmp_path / one / "history.jsonl").rows} for one in ("run", "whole")]
     assert len(keys[1] - keys[0]) <= len(new_strategy(name).reserved) + 8  # what the first choice of a winner cost
+
+
+@given(st.lists(st.integers(0, 9), min_size=1), st.lists(st.integers(1, 40), min_size=10, max_size=10), st.randoms())
+def test_what_is_reserved_pays_for_any_of_its_documents_that_often(reserved: list[int], prices: list[int], dice: Any):
+    def price(document: int, gradient: bool) -> int:
+        return prices[document]
+
+    scored = [dice.choice(reserved) for _ in reserved]
+    assert sum(price(document, False) for document in scored) <= cost_of_reserve(reserved, price)
+    assert cost_of_reserve(reserved[:1], price) == prices[reserved[0]] and cost_of_reserve([], price) == 0
 
 
 @pytest.mark.parametrize("limits", [{"max_scored_tokens": 0}, {"max_hours": -1.0}, {"max_hours": float("nan")}])

@@ -1,18 +1,22 @@
 """Steady-state search: on one worker a plain loop, on several no barrier, and the same record, budget and resume."""
 
 import random
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from longrope.evolution import (
     Budget,
     Evaluation,
     Genome,
     HistoryRow,
+    Proposal,
     Request,
     RunFolder,
     SearchRecord,
@@ -254,6 +258,44 @@ def test_a_strategy_without_documents_to_choose_on_and_settings_out_of_range_are
         SteadySettings(significance=0.5)
 
 
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("tokens", [1000, 10**6])
+def test_a_log_that_is_cut_costs_nothing_and_changes_nothing(width: int, tokens: int, tmp_path: Path):
+    for seed in range(2):
+        path = tmp_path / str(seed)
+        result, before = run(Shuffled(seed, width=width), path, Budget(tokens))
+        whole = (path / "proposals.jsonl").read_bytes()
+        for share in (0.0, 0.1, 0.4, 0.8):
+            (path / "proposals.jsonl").write_bytes(whole[: int(share * len(whole))])
+            idle = Shuffled(seed + 100, width=width)
+            assert run(idle, path, Budget(tokens), resume=True) == (result, before)
+            assert idle.calls == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(400, 1500),
+    st.integers(2, 6),
+    st.integers(0, 99),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(1, 1.5),
+)
+def test_a_budget_is_never_exceeded_whatever_is_lost_of_the_journal(
+    tokens: int, width: int, seed: int, history: float, proposals: float, growth: float
+):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        run(Shuffled(seed, width=width), path, Budget(tokens))
+        for file, share in (("history.jsonl", history), ("proposals.jsonl", proposals)):
+            data = (path / file).read_bytes()
+            (path / file).write_bytes(data[: int(share * len(data))])
+        kept, again = read_history(path / "history.jsonl").rows, Shuffled(seed + 1, width=width)
+        _, rows = run(again, path, Budget(int(growth * tokens)), resume=True)
+        assert len({row.key for row in rows}) == len(rows) == len(kept) + again.scores
+        assert sum(row.forwarded for row in rows) <= int(growth * tokens)
+
+
 @pytest.mark.parametrize(("seed", "share"), [(seed, share) for seed in range(3) for share in (0.6, 0.97)])
 def test_units_in_flight_are_not_scored_again_where_a_budget_grew(seed: int, share: float, tmp_path: Path):
     def run_small(objective: Shuffled, tokens: int) -> None:
@@ -267,3 +309,48 @@ def test_units_in_flight_are_not_scored_again_where_a_budget_grew(seed: int, sha
     run_small(Shuffled(seed + 50, width=5), 3900)
     rows = read_history(tmp_path / "history.jsonl").rows
     assert len({row.key for row in rows}) == len(rows)
+
+
+class Last(random.Random):
+    """Ends what came last first."""
+
+    def randrange(self, start: int, *_: int) -> int:  # type: ignore[override]
+        return start - 1
+
+
+class LastFirst(Shuffled):
+    def __init__(self, kill_at: int | None = None) -> None:
+        super().__init__(None, kill_at, width=8)
+        self.rng = Last()
+
+
+class Watched(SteadyStrategy):
+    """Notes the generations that it is told of before the seeds are."""
+
+    early = 0
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        self._note([*self._told, tuple(evaluations)])
+        super().tell(evaluations)
+
+    def restore(self, proposal: Proposal, told: Sequence[Sequence[Evaluation]]) -> None:
+        self._note(told)
+        super().restore(proposal, told)
+
+    def _note(self, told: Sequence[Sequence[Evaluation]]) -> None:
+        self.early += bool(told) and not told[0][0].request.origin.startswith("seed")
+
+
+def test_no_candidate_is_told_before_the_seeds_are(tmp_path: Path):
+    def run_watched(objective: Shuffled, tokens: int) -> int:
+        strategy = Watched(SETTINGS, SPACE, SEEDS, NUM_DOCUMENTS, SEED)
+        with RunFolder(tmp_path, {}, resume=True) as folder:
+            run_search(strategy, objective, folder, build, budget=Budget(tokens))
+        return strategy.early
+
+    assert run_watched(LastFirst(), 900) == 0
+    assert [row.generation for row in read_history(tmp_path / "history.jsonl").rows][:8] != [0] * 8
+    lines = (tmp_path / "history.jsonl").read_bytes().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if b'"generation": 0' in line)
+    (tmp_path / "history.jsonl").write_bytes(b"".join([*lines[:place], b"torn\n", *lines[place + 1 :]]))
+    assert run_watched(LastFirst(), 1500) == 0
