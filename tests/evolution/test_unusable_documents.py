@@ -153,6 +153,12 @@ def test_a_single_seed_decides_and_the_order_of_what_follows_does_not():
     assert record.evaluation(asked(2, 0, 1), 2) == told and told.documents == (0,)
 
 
+def test_a_document_of_later_generations_is_decided_by_the_first_two_candidates_there():
+    record = SearchRecord([row(0, 0, None), row(1, 0, None), row(0, 1, "nan", 2), row(1, 1, "nan", 2)])
+    record.append([row(2, 0, None, 3), row(2, 1, None, 3), row(3, 0, None, 3), row(3, 1, None, 3)])
+    assert {record.evaluation(asked(one, 0, 1), 3).documents for one in range(4)} == {(0,)}
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.booleans()), min_size=1), st.randoms())
 def test_rows_of_later_generations_and_the_order_of_rows_never_matter(found: list[tuple[int, int, bool]], dice: Any):
     rows = list({one.key: one for one in (row(c, 0, None if ok else "nan", g) for g, c, ok in found)}.values())
