@@ -1,7 +1,6 @@
 """Where candidates are scored: a model with an objective, in this process or in that of a worker."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -14,7 +13,7 @@ from ..evaluation.objectives.base import WindowScore
 from ..evaluation.scoring.compiling import compile_tokenwise
 from ..evaluation.scoring.model import load_model
 from ..evolution import Objective, Settings, Unit, UnitScores, score_unit
-from ..execution import Executor, Resources, TaskLost
+from ..execution import Executor, Resources, TaskFuture, TaskLost
 from ..rope import Installation, RopeGeometry, install
 from .configs import SearchConfig
 from .executors import device_of, use
@@ -107,7 +106,7 @@ class ExecutedObjective:
         A unit that loses its workers again and again is tried candidate by candidate; what loses them then has failed.
         """
         following, places = iter(units), count()
-        taken: dict[Future[UnitScores], tuple[int, Unit]] = {}
+        taken: dict[TaskFuture[UnitScores], tuple[int, Unit]] = {}
         try:
             while True:
                 while len(taken) < self.executor.num_workers and (unit := next(following, None)) is not None:
@@ -121,17 +120,19 @@ class ExecutedObjective:
             for future in taken:
                 future.cancel()
 
-    def _submit(self, unit: Unit) -> Future[UnitScores]:
+    def _submit(self, unit: Unit) -> TaskFuture[UnitScores]:
         return self.executor.submit(SearchWorker.score, unit)
 
-    def _result(self, future: Future[UnitScores], unit: Unit) -> UnitScores:
+    def _result(self, task: TaskFuture[UnitScores], unit: Unit) -> UnitScores:
+        """Return the scores of a unit, whose seconds are also those of the workers that were lost with it."""
         try:
-            return future.result()
+            scores, seconds = task.result()
+            return UnitScores(scores, seconds + task.lost_seconds)
         except TaskLost as loss:
             if len(unit.candidates) == 1:
                 cost = self.price(unit.document, unit.gradient)
-                return UnitScores([WindowScore(None, 0, f"TaskLost: {loss}", forwarded=cost)], 0.0)
+                return UnitScores([WindowScore(None, 0, f"TaskLost: {loss}", forwarded=cost)], task.lost_seconds)
         alone = [Unit((candidate,), unit.document, unit.gradient) for candidate in unit.candidates]
         parts = dict(self.score_units(alone))
         scores = [score for place in range(len(alone)) for score in parts[place].scores]
-        return UnitScores(scores, sum(part.seconds for part in parts.values()))
+        return UnitScores(scores, sum(part.seconds for part in parts.values()) + task.lost_seconds)

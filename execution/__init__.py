@@ -3,7 +3,7 @@
 Nothing here knows what a task is; nothing here needs torch.
 """
 
-from .base import Executor, Factory, Resources, TaskLost, only
+from .base import Executor, Factory, Resources, TaskFuture, TaskLost, only, threads_per_worker
 from .inline import InlineExecutor
 from .on_ray import RayExecutor
 from .processes import process_executor
@@ -14,7 +14,9 @@ __all__ = [
     "InlineExecutor",
     "RayExecutor",
     "Resources",
+    "TaskFuture",
     "TaskLost",
     "only",
     "process_executor",
+    "threads_per_worker",
 ]

@@ -5,6 +5,7 @@ so that nothing large travels. A task whose worker is lost is given to another; 
 again fails with `TaskLost`.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -29,12 +30,25 @@ class Resources:
     """CPU threads of its computations; None: as many as the library takes."""
 
 
+def threads_per_worker(workers: int) -> int:
+    """Return the CPU threads of each worker of this machine: `OMP_NUM_THREADS`, or an equal share of the cores."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return int(named) if named.isdigit() and int(named) else max(1, len(os.sched_getaffinity(0)) // workers)
+
+
 Factory = Callable[[Resources], State]
 """Makes the state of a worker, in the worker; for workers in other processes it has to be picklable."""
 
 
 class TaskLost(RuntimeError):
     """A task has no result, because each worker that began it was lost."""
+
+
+class TaskFuture(Future[Result]):
+    """The result of a task, once it has one."""
+
+    lost_seconds: float = 0.0
+    """Wall time that workers were at it which were then lost."""
 
 
 class Executor(Protocol, Generic[State_co]):
@@ -45,7 +59,7 @@ class Executor(Protocol, Generic[State_co]):
     in_process: bool
     """Whether the state is in this process, so that tasks may be handed what can't be pickled."""
 
-    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> TaskFuture[Result]:
         """Let a worker call a function with its state and arguments; `cancel` of the result withdraws what waits.
 
         Args:
@@ -54,7 +68,7 @@ class Executor(Protocol, Generic[State_co]):
         """
         ...
 
-    def as_completed(self, futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
+    def as_completed(self, futures: Iterable[TaskFuture[Result]]) -> Iterator[TaskFuture[Result]]:
         """Yield futures of `submit` as they end; nothing runs but while this is iterated over or a task is running.
 
         The result of a future raises what its task raised, or `TaskLost`.

@@ -1,12 +1,11 @@
 """One worker, in this process."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from .base import Factory, Resources, Result, State
+from .base import Factory, Resources, Result, State, TaskFuture
 
 
 class InlineExecutor(Generic[State]):
@@ -21,19 +20,19 @@ class InlineExecutor(Generic[State]):
 
     def __init__(self, factory: Factory[State]) -> None:
         self._factory = factory
-        self._calls: dict[Future[Any], tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+        self._calls: dict[TaskFuture[Any], tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
     @cached_property
     def _state(self) -> State:
         return self._factory(Resources())
 
-    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> TaskFuture[Result]:
         """Remember a call of a function with the state and arguments."""
-        future: Future[Result] = Future()
+        future: TaskFuture[Result] = TaskFuture()
         self._calls[future] = function, arguments
         return future
 
-    def as_completed(self, futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
+    def as_completed(self, futures: Iterable[TaskFuture[Result]]) -> Iterator[TaskFuture[Result]]:
         """Run the calls one by one; what is raised is in the future, and an interrupt comes through."""
         for future in futures:
             call = self._calls.pop(future, None)

@@ -4,6 +4,7 @@ What a worker is made of is behind `Worker`: a process (`processes.py`) or an ac
 task at a time, so the task that a lost worker had is known.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -11,17 +12,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
-from .base import MAX_LOSSES, Result, State, TaskLost
+from .base import MAX_LOSSES, Result, State, TaskFuture, TaskLost
 
 
 class Worker(Protocol):
     """One worker, from its start to its loss."""
 
     lost: tuple[type[BaseException], ...]
-    """What its futures raise, and `submit`, once it is lost."""
+    """What its futures raise, and `submit`, once it is lost; never its tasks."""
 
     def start(self) -> Future[None]:
-        """Begin to make the state."""
+        """Begin to make the state; a worker that is lost by now says so in the future."""
         ...
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[Any]:
@@ -37,10 +38,12 @@ class Worker(Protocol):
 class _Job:
     """A task and how many workers it has lost."""
 
-    future: Future[Any]
+    future: TaskFuture[Any]
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     losses: int = 0
+    began: float = 0.0
+    """When its last worker began it, by `time.perf_counter`."""
 
 
 @dataclass(eq=False)
@@ -64,22 +67,27 @@ class PoolExecutor(Generic[State]):
 
     def __init__(self, makers: Sequence[Callable[[], Worker]], max_losses: int = MAX_LOSSES) -> None:
         self.num_workers, self._max_losses = len(makers), max_losses
-        self._seats = [_Seat(make, make()) for make in makers]
+        self._seats: list[_Seat] = []
         self._idle: list[_Seat] = []
         self._waiting: deque[_Job] = deque()
         self._running: dict[Future[Any], tuple[_Seat, _Job | None]] = {}
         """What seats are at: a job, or None while they start."""
-        for seat in self._seats:
-            self._start(seat)
+        try:
+            for make in makers:
+                self._seats.append(_Seat(make, make()))
+                self._start(self._seats[-1])
+        except BaseException:
+            self.close()
+            raise
 
-    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> TaskFuture[Result]:
         """See `Executor.submit`."""
-        future: Future[Result] = Future()
+        future: TaskFuture[Result] = TaskFuture()
         self._waiting.append(_Job(future, function, arguments))
         self._assign()
         return future
 
-    def as_completed(self, futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
+    def as_completed(self, futures: Iterable[TaskFuture[Result]]) -> Iterator[TaskFuture[Result]]:
         """See `Executor.as_completed`."""
         wanted = dict.fromkeys(futures)
         while wanted:
@@ -114,6 +122,7 @@ class PoolExecutor(Generic[State]):
             if not job.future.running() and not job.future.set_running_or_notify_cancel():
                 self._idle.insert(0, seat)
                 continue
+            job.began = time.perf_counter()
             try:
                 self._running[seat.worker.submit(job.function, job.arguments)] = seat, job
             except seat.worker.lost:  # while it was idle, which is not the job's fault
@@ -148,6 +157,7 @@ class PoolExecutor(Generic[State]):
                 ) from error
             return
         job.losses += 1
+        job.future.lost_seconds += time.perf_counter() - job.began
         if job.losses < self._max_losses:
             self._waiting.appendleft(job)
         else:

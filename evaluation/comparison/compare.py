@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
-from ...execution import Executor, InlineExecutor, TaskLost, only
+from ...execution import Executor, InlineExecutor, TaskFuture, TaskLost, only
 from ...rope import Method, RescaleFactors
 from ..tasks.base import Task
 from .cells import CellEntry, append_cell, failures, read_journal
@@ -85,7 +85,7 @@ def run_cells(executor: Executor[CellRunner], outline: Outline, folder: str | Pa
     ):
         if executor.in_process:
             only(executor, CellRunner.listen, bar.advance)
-        running: dict[Future[CellEntry], CellEntry] = {}
+        running: dict[TaskFuture[CellEntry], CellEntry] = {}
         while True:
             while len(running) < executor.num_workers and (claimed := shared.claim(wait=not running)):
                 key, theirs = claimed

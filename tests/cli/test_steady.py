@@ -29,6 +29,7 @@ from longrope.evolution import (
     read_history,
     run_search,
 )
+from longrope.execution import TaskFuture
 from longrope.execution.pool import PoolExecutor
 from longrope.rope import RopeGeometry
 
@@ -77,10 +78,10 @@ class Watched(PoolExecutor[Any]):
         self.in_flight: list[int] = []
         self.poison = poison
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> TaskFuture[Any]:
         return super().submit(self._slowly, *arguments)
 
-    def as_completed(self, futures: Iterable[Future[Any]]) -> Iterator[Future[Any]]:
+    def as_completed(self, futures: Iterable[TaskFuture[Any]]) -> Iterator[TaskFuture[Any]]:
         wanted = list(futures)
         self.in_flight.append(len(wanted))
         return super().as_completed(wanted)

@@ -176,7 +176,9 @@ class Losing(InlineExecutor[Any]):
                 raise TaskLost("3 workers were lost")
             return UnitScores([WindowScore(1.0, 5, forwarded=9) for _ in unit.candidates], 0.1)
 
-        return super().submit(fatal, *arguments)
+        task = super().submit(fatal, *arguments)
+        task.lost_seconds = 3.0 if "poison" in arguments[0].candidates else float("c" in arguments[0].candidates)
+        return task
 
 
 def test_a_candidate_that_kills_its_workers_fails_alone() -> None:
@@ -186,6 +188,7 @@ def test_a_candidate_that_kills_its_workers_fails_alone() -> None:
     assert [score.error for score in scores[0].scores] == [None, "TaskLost: 3 workers were lost", None]
     assert [score.nats for score in scores[0].scores] == [1.0, None, 1.0]
     assert scores[0].scores[1].forwarded == 9 and scores[1].scores[0].error is None
+    assert [scores[place].seconds for place in (0, 1)] == pytest.approx([3.0 + 0.1 + 3.0 + 0.1, 1.0 + 0.1])
 
 
 class Options:

@@ -1,17 +1,22 @@
 """What holds for executors of every kind, and what becomes of tasks whose workers are killed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longrope.execution import Resources, TaskLost, only, process_executor
+from longrope.execution import Resources, TaskFuture, TaskLost, only, process_executor
+from longrope.execution.pool import PoolExecutor, Worker
+from longrope.execution.processes import ProcessWorker
 
 from .conftest import alive, open_kind
 
@@ -33,7 +38,7 @@ def test_every_task_ends_once_with_its_result(kind: str) -> None:
 
 def test_a_task_that_raises_fails_alone_and_a_withdrawn_one_never_runs(kind: str) -> None:
     with open_kind(kind, toys().Toy, 1) as executor:
-        asked: list[Future[Any]] = [executor.submit(toys().refuse, 3)]
+        asked: list[TaskFuture[Any]] = [executor.submit(toys().refuse, 3)]
         asked += [executor.submit(toys().square, number) for number in (4, 5)]
         bad, good, withdrawn = asked
         assert withdrawn.cancel()
@@ -50,6 +55,25 @@ def test_what_the_factory_raises_comes_out(kind: str) -> None:
     with (
         open_kind(kind, toys().Broken, 1) as executor,
         pytest.raises(ValueError, match="the model must be there"),
+    ):
+        only(executor, toys().square, 2)
+
+
+def test_what_can_not_travel_comes_out_with_its_type_and_text() -> None:
+    with open_kind("processes", toys().Toy, 1) as executor:
+        with pytest.raises(RuntimeError, match="^Unportable: no score for 3$") as caught:
+            only(executor, toys().refuse_unportably)
+        assert "toy_workers.py" in str(caught.value.__cause__)  # where it was raised
+        with pytest.raises((AttributeError, RuntimeError), match="refuse_to_travel"):
+            only(executor, toys().refuse_to_travel)
+        with pytest.raises(SystemExit, match="no licence"):
+            only(executor, toys().refuse_by_leaving)
+        with pytest.raises((AttributeError, RuntimeError), match="lambda"):
+            only(executor, lambda toy: toy)
+        assert only(executor, toys().pid_and_calls, 0.0)[1] == 1  # still the first worker, with its first call
+    with (
+        open_kind("processes", toys().BrokenUnportably, 1) as executor,
+        pytest.raises(RuntimeError, match="^Unportable: no model for workers$"),
     ):
         only(executor, toys().square, 2)
 
@@ -83,14 +107,73 @@ def test_the_task_of_a_killed_worker_is_given_to_another_up_to_a_cap(tmp_path: P
         assert only(executor, toys().square, 9) == 81
 
 
-def test_a_worker_killed_while_idle_is_replaced_and_costs_no_task() -> None:
+@pytest.mark.parametrize("size", [1, 300_000])  # one write, and more than a pipe holds
+def test_a_worker_killed_in_the_middle_of_its_answer_is_replaced(size: int, tmp_path: Path) -> None:
+    with open_kind("processes", toys().Toy, 1) as executor:
+        assert only(executor, toys().die_in_answer_until, tmp_path, 1, size) == b"\x01" * size
+        assert len(only(executor, toys().large, 10 * size)) == 10 * size
+
+
+def test_the_time_of_lost_workers_is_known(tmp_path: Path) -> None:
+    few, many = tmp_path / "few", tmp_path / "many"
+    few.mkdir()
+    many.mkdir()
+    started = time.perf_counter()
+    with open_kind("processes", toys().Toy, 1) as executor:
+        asked = [executor.submit(toys().take_and_die_until, *one, 0.1) for one in ((few, 1), (many, 99), (few, 1))]
+        assert set(executor.as_completed(asked)) == set(asked)
+    unlucky, poison, lucky = asked
+    assert unlucky.result() == 1 and isinstance(poison.exception(), TaskLost) and lucky.result() == 1
+    assert unlucky.lost_seconds >= 0.1 and poison.lost_seconds >= 0.3 and lucky.lost_seconds == 0
+    assert unlucky.lost_seconds + poison.lost_seconds + 0.2 < time.perf_counter() - started
+
+
+def test_a_worker_killed_before_it_starts_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = ProcessWorker.start, []
+
+    def killed_first(worker: ProcessWorker) -> Any:
+        started.append(worker)
+        if len(started) == 1:
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+            time.sleep(0.3)  # in which whoever watches it may notice
+        return start(worker)
+
+    monkeypatch.setattr(ProcessWorker, "start", killed_first)
+    with open_kind("processes", partial(toys().padded, bytes(1_000_000)), 1) as executor:  # more than a pipe holds
+        assert only(executor, toys().square, 3) == 9
+    assert len(started) == 2
+
+
+def test_what_was_made_is_closed_where_the_rest_can_not_be() -> None:
+    def fail() -> Worker:
+        raise OSError("too many open files")
+
+    makers: list[Callable[[], Worker]] = [lambda: ProcessWorker(toys().Toy, Resources((), 1)), fail]
+    with pytest.raises(OSError, match="too many open files"):
+        PoolExecutor(makers)
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_killed_while_idle_is_replaced_and_costs_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill, signalled = os.kill, []
+
+    def noting(pid: int, number: int) -> None:
+        signalled.append(pid)
+        kill(pid, number)
+
     with process_executor(toys().Toy, [Resources((), 1)]) as executor:
         pid, _ = only(executor, toys().pid_and_calls, 0.0)
         os.kill(pid, signal.SIGKILL)
-        while alive(pid):
-            time.sleep(0.01)
-        other, calls = only(executor, toys().pid_and_calls, 0.0)
+        (child,) = multiprocessing.active_children()
+        child.join()
+        monkeypatch.setattr(os, "kill", noting)
+        task = executor.submit(toys().pid_and_calls, 0.0)
+        assert list(executor.as_completed([task])) == [task] and task.lost_seconds == 0
+        other, calls = task.result()
         assert other != pid and calls == 1
+    assert signalled == [other]  # the first number may be that of another process by now
 
 
 def test_workers_that_never_get_their_state_are_given_up_in_a_sentence() -> None:
@@ -127,5 +210,23 @@ def test_no_worker_outlives_its_driver(how: signal.Signals, tmp_path: Path) -> N
         pids = [int(driver.stdout.readline()) for _ in range(2)]
         assert all(map(alive, pids))
         driver.send_signal(how)
-        driver.stdout.read()  # workers hold the pipe: it ends with the last of them
-    assert not any(map(alive, pids))
+        driver.stdout.read()  # workers hold the pipe: it ends when the last of them is about to be gone
+    while any(map(alive, pids)):
+        time.sleep(0.01)
+
+
+UNCLOSED = """
+import toy_workers
+from longrope.execution import Resources, only, process_executor
+
+if __name__ == "__main__":
+    executor = process_executor(toy_workers.Toy, [Resources((), 1)])
+    print(only(executor, toy_workers.pid_and_calls, 0.0)[0])
+"""
+
+
+def test_a_driver_that_forgets_to_close_ends_with_its_workers(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(UNCLOSED)
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    assert not ended.stderr and not alive(int(ended.stdout))

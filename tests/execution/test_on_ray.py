@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longrope.execution import RayExecutor, TaskLost
+from longrope.execution import RayExecutor, TaskFuture, TaskLost
 
 from .conftest import alive
 
@@ -37,7 +36,7 @@ def test_tasks_survive_their_workers_and_machines_join_and_leave(cluster: Any, t
     cluster.add_node(num_cpus=1)
     with RayExecutor(toys.Toy, cluster.address, workers=2, gpus_per_worker=0) as executor:
         # as every executor, with the one worker that there is room for
-        asked: list[Future[Any]] = [executor.submit(toys.square, number) for number in range(5)]
+        asked: list[TaskFuture[Any]] = [executor.submit(toys.square, number) for number in range(5)]
         asked += [executor.submit(toys.refuse, 3), executor.submit(toys.square, 9)]
         assert asked[-1].cancel() and set(executor.as_completed(asked)) == set(asked)
         assert [future.result() for future in asked[:5]] == [0, 1, 4, 9, 16]

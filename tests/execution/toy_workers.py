@@ -3,7 +3,9 @@
 import os
 import signal
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from longrope.execution import Resources
 
@@ -29,6 +31,25 @@ class Dying(Toy):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Unportable(ArithmeticError):
+    """Can be pickled, but not be made again from its pickle."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"no {what} for {where}")
+
+
+class BrokenUnportably(Toy):
+    """Can't be made, for a reason that can't travel."""
+
+    def __init__(self, resources: Resources) -> None:
+        raise Unportable("model", "workers")
+
+
+def padded(padding: bytes, resources: Resources) -> Toy:
+    """Return a state, made by a factory of any size."""
+    return Toy(resources)
+
+
 def square(toy: Toy, number: int) -> int:
     """Return the square."""
     toy.calls += 1
@@ -52,6 +73,26 @@ def refuse(toy: Toy, number: int) -> None:
     raise ArithmeticError(f"no score for {number}")
 
 
+def refuse_unportably(toy: Toy) -> None:
+    """Raise what can't travel."""
+    raise Unportable("score", "3")
+
+
+def refuse_to_travel(toy: Toy) -> Any:
+    """Return what can't be pickled."""
+    return lambda: None
+
+
+def refuse_by_leaving(toy: Toy) -> None:
+    """Raise what ends a process where nobody catches it."""
+    raise SystemExit("no licence")
+
+
+def large(toy: Toy, size: int) -> bytes:
+    """Return many bytes."""
+    return bytes(size)
+
+
 def die_until(toy: Toy, folder: Path, times: int) -> int:
     """Take the worker along so many times, over all workers; then return how often."""
     deaths = len(list(folder.iterdir()))
@@ -59,6 +100,26 @@ def die_until(toy: Toy, folder: Path, times: int) -> int:
         (folder / str(deaths)).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return deaths
+
+
+def take_and_die_until(toy: Toy, folder: Path, times: int, seconds: float) -> int:
+    """Take some time, and then the worker along so many times."""
+    time.sleep(seconds)
+    return die_until(toy, folder, times)
+
+
+def die_in_answer_until(toy: Toy, folder: Path, times: int, size: int) -> bytes:
+    """Take the worker along in the middle of the answer so many times; then return how often, in so many bytes."""
+    deaths = len(list(folder.iterdir()))
+    if deaths < times:
+        (folder / str(deaths)).touch()
+
+        def send_half(connection: Connection, buffer: Any) -> None:
+            os.write(connection.fileno(), bytes(buffer)[: max(1, len(buffer) // 2)])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Connection._send = send_half  # type: ignore[attr-defined]
+    return bytes([deaths]) * size
 
 
 def wait_for(toy: Toy, path: Path) -> int:
