@@ -6,7 +6,15 @@ from typing import Protocol
 
 import torch
 
-from ..execution import Executor, Factory, InlineExecutor, RayExecutor, Resources, process_executor
+from ..execution import (
+    Executor,
+    Factory,
+    InlineExecutor,
+    RayExecutor,
+    Resources,
+    process_executor,
+    threads_per_worker,
+)
 from ..execution.base import State
 
 SHARDED = "auto-shard"
@@ -43,7 +51,8 @@ def open_executor(options: ExecutorOptions, factory: Factory[State]) -> Executor
         return InlineExecutor(factory)
     if kind == "ray":
         gpus = 0 if options.device == "cpu" else options.devices_per_worker
-        return RayExecutor(factory, options.ray_address, options.workers, gpus)
+        or_cpus = options.device == "auto" and gpus == 1  # who names several wants GPUs
+        return RayExecutor(factory, options.ray_address, options.workers, gpus, or_cpus)
     return process_executor(factory, _shares(options))
 
 
@@ -102,12 +111,6 @@ def _shares(options: ExecutorOptions) -> Sequence[Resources]:
             f"{count}; take fewer, or fewer devices_per_worker"
         )
     return [Resources(group) for group in groups[:count]]
-
-
-def threads_per_worker(workers: int) -> int:
-    """Return the CPU threads of each worker: those that `OMP_NUM_THREADS` says, or an equal share of the cores."""
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    return int(named) if named.isdigit() else max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def use(resources: Resources) -> None:

@@ -4,14 +4,14 @@ As many actors are asked for as there are to be workers, also where the cluster 
 start when a machine joins, and what a machine that leaves had is done by the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from .base import Factory, Resources, State
+from .base import Factory, Resources, State, threads_per_worker
 from .pool import PoolExecutor
-from .state import call, make_state
+from .state import call, make_state, portable_errors
 
 
 class RayWorker:
@@ -69,11 +69,56 @@ class RayWorker:
 class _Actor:
     """What runs in the process of an actor."""
 
+    @portable_errors()
     def make_state(self, factory: Factory[Any], resources: Resources) -> None:
         make_state(factory, resources)
 
+    @portable_errors()
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         return call(function, *arguments)
+
+
+class Division(NamedTuple):
+    """How a cluster is divided among workers."""
+
+    workers: int
+    gpus: int
+    """That Ray keeps for each."""
+    cpus: int
+    """That Ray keeps for each; 0 for those with GPUs."""
+    threads: int | None
+    """That each computes with; None: as many as the library takes."""
+
+
+def divide(
+    machines: Sequence[Mapping[str, float]], own: bool, workers: int | None, gpus: int, or_cpus: bool
+) -> Division:
+    """Return how a cluster is divided among workers.
+
+    Args:
+        machines: what each has, as Ray names it.
+        own: whether this machine is the cluster, so that no other one can join.
+        workers: most of them at once; None: as many as there is room for.
+        gpus: of each worker.
+        or_cpus: whether workers do without GPUs where there is none.
+
+    Raises:
+        ValueError: workers would wait for GPUs that can't come.
+    """
+    gpus_there = int(sum(one.get("GPU", 0) for one in machines))
+    if gpus and (gpus_there or not or_cpus):
+        if own and gpus > gpus_there:
+            raise ValueError(
+                f"gpus_per_worker must be at most the {gpus_there} GPUs of this machine, the whole Ray "
+                f"cluster, got {gpus}; take --device cpu, fewer --devices-per-worker, or a cluster (--ray-address)"
+            )
+        room = sum(int(one.get("GPU", 0)) // gpus for one in machines)
+        return Division(workers or max(1, room), gpus, 0, None)
+    cpus_there = [int(one.get("CPU", 0)) for one in machines]
+    total, largest = max(1, sum(cpus_there)), max(1, *cpus_there)
+    count = workers or total
+    threads = threads_per_worker(count) if own else min(largest, max(1, total // count))
+    return Division(workers or max(1, total // threads), 0, min(largest, threads), threads)
 
 
 class RayExecutor(PoolExecutor[State]):
@@ -83,26 +128,40 @@ class RayExecutor(PoolExecutor[State]):
         factory: makes the state of a worker; what it reads has to be at the same place on all machines.
         address: of the cluster, as `ray.init` takes it; None: one of its own on this machine.
         workers: most of them at once; None: as many as the cluster has room for now.
-        gpus_per_worker: GPUs of each; where it is 0, each has an equal share of the CPUs.
+        gpus_per_worker: GPUs of each; where it is 0, each has an equal share of the CPUs, and in a cluster of its own
+            as many threads as `OMP_NUM_THREADS` says.
+        or_cpus: whether workers have CPUs instead where the cluster has no GPU now.
 
     Raises:
         ImportError: Ray is not installed.
         ConnectionError: there is no cluster at the address.
+        ValueError: the cluster is its own and has fewer GPUs than a worker is to have.
     """
 
-    def __init__(self, factory: Factory[State], address: str | None, workers: int | None, gpus_per_worker: int) -> None:
+    def __init__(
+        self,
+        factory: Factory[State],
+        address: str | None,
+        workers: int | None,
+        gpus_per_worker: int,
+        or_cpus: bool = False,
+    ) -> None:
         try:
             import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError("the executor ray needs the package ray; pip install ray") from error
-        self._ray = ray
-        ray.init(address or "local", num_cpus=None if address else workers)
-        there = ray.cluster_resources()
-        kind, each = ("GPU", gpus_per_worker) if gpus_per_worker else ("CPU", 1)
-        count = max(1, int(there.get(kind, 0)) // each) if workers is None else workers
-        threads = None if gpus_per_worker else max(1, int(there.get("CPU", 1)) // count)
-        room = {"num_cpus": threads or 0, "num_gpus": gpus_per_worker}
-        super().__init__([partial(RayWorker, ray.put(factory), Resources(threads=threads), room)] * count)
+        self._ray, own = ray, address is None
+        ray.init(address or "local", num_cpus=workers * threads_per_worker(workers) if own and workers else None)
+        try:
+            machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
+            division = divide(machines, own, workers, gpus_per_worker, or_cpus)
+            reference = ray.put(factory)
+        except BaseException:
+            ray.shutdown()
+            raise
+        room = {"num_cpus": division.cpus, "num_gpus": division.gpus}
+        make = partial(RayWorker, reference, Resources(threads=division.threads), room)
+        super().__init__([make] * division.workers)
 
     def close(self) -> None:
         """End the actors and the connection; a cluster of its own ends, too."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from longrope.cli.executors import executor_kind, open_executor, threads_per_worker
+from longrope.cli.executors import executor_kind, open_executor
 from longrope.cli.main import main
 from longrope.cli.search_worker import ExecutedObjective
 from longrope.evaluation.comparison import compare
@@ -168,7 +168,7 @@ def test_a_search_whose_driver_is_killed_leaves_no_worker_and_goes_on(
 
 
 class Losing(InlineExecutor[Any]):
-    """Loses every worker that a candidate of a certain name goes to."""
+    """Loses every worker that a candidate of a certain name goes to, and one that the last of others goes to."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         def fatal(state: Any, unit: Unit) -> UnitScores:
@@ -263,8 +263,19 @@ def test_options_that_do_not_fit_are_refused(
         open_executor(Options(**options), lambda _: None)
 
 
-def test_threads_are_shared_where_nobody_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
-    assert threads_per_worker(3) == 1  # OMP_NUM_THREADS
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert (threads_per_worker(3), threads_per_worker(99)) == (4, 1)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (1, True)),
+        ({"device": "cuda"}, (1, False)),
+        ({"device": "cpu"}, (0, False)),
+        ({"devices_per_worker": 2}, (2, False)),  # who names devices wants them
+    ],
+)
+def test_workers_of_ray_do_without_a_gpu_where_nobody_asks_for_one(
+    options: dict[str, Any], expected: tuple[int, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("longrope.cli.executors.RayExecutor", lambda *arguments: asked.extend(arguments[-2:]))
+    open_executor(Options(executor="ray", **options), lambda _: None)
+    assert tuple(asked) == expected
