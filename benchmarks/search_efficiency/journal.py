@@ -45,6 +45,13 @@ class Record:
     with a baseline. None where it was not kept."""
     over: list[float] | None = None
     """Held-out losses of the best baseline of its selection."""
+    commit: str = ""
+    """Of the code, as the header before it says."""
+
+    @property
+    def origin(self) -> str:
+        """Device and commit."""
+        return f"{self.device}, commit {self.commit[:9]}" if self.commit else self.device
 
     @property
     def key(self) -> Key:
@@ -78,7 +85,7 @@ class Journal(NamedTuple):
 def append(path: Path, line: dict[str, Any] | Record | Failure) -> None:
     """Add a header, a finished run or a failed one."""
     if isinstance(line, Record):
-        line = {"run": asdict(line)}
+        line = {"run": {name: value for name, value in asdict(line).items() if name != "commit"}}
     elif isinstance(line, Failure):
         line = {"failed": line.key, "error": line.error}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +113,9 @@ def read(paths: Iterable[Path]) -> Journal:
 
 def _take(line: dict[str, Any], journal: Journal) -> None:
     if "run" in line:
-        known = {"device": journal.headers[-1]["device"]} if journal.headers else {}
-        record = Record(**{**known, **line["run"]})
+        header = journal.headers[-1] if journal.headers else {}
+        known = {"device": header["device"]} if header else {}
+        record = Record(**{**known, **line["run"], "commit": header.get("commit") or ""})
         journal.records[record.key] = record
         journal.failures.pop(record.key, None)
     elif "failed" in line:

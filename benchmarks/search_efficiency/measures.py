@@ -49,7 +49,7 @@ def summary(runs: Mapping[int, Record]) -> dict[str, Any]:
         "seconds": statistics.median(run.seconds for run in runs.values()),
         "start_tokens": {seed: run.start_tokens for seed, run in runs.items()},
         "attention_factor": {seed: run.attention_factor for seed, run in runs.items()},
-        "devices": {seed: run.device for seed, run in runs.items()},
+        "origins": {seed: run.origin for seed, run in runs.items()},
     }
 
 

@@ -78,7 +78,7 @@ def render(report: Mapping[str, Any], name: str) -> str:
     for model in dict.fromkeys(one["model"] for one in results):
         own = [one for one in results if one["model"] == model]
         parts += [f"## {model}", "", _perplexities(own), _gains(own), _matches(own), _start_tokens(own)]
-        parts += [part for one in own for part in (_bounds(one), _devices(one)) if part is not None]
+        parts += [part for one in own for part in (_bounds(one), _origins(one)) if part is not None]
     parts += [f"![held-out perplexity against scored tokens]({name}.png)", "", *_left_out(report), _origin(report)]
     return "\n".join(part for part in parts if part is not None).rstrip() + "\n"
 
@@ -182,17 +182,17 @@ def _percent(gain: Mapping[str, float | None]) -> str:
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _devices(one: Mapping[str, Any]) -> str | None:
-    """Say which runs were made where, if they were not all made on one device."""
-    by_device: dict[str, list[str]] = {}
+def _origins(one: Mapping[str, Any]) -> str | None:
+    """Say which runs were made where and by which code, if not all are of the same."""
+    by_origin: dict[str, list[str]] = {}
     for name, row in one["rows"].items():
-        for device in dict.fromkeys(row["devices"].values()):
-            seeds = [str(seed) for seed, own in row["devices"].items() if own == device]
-            by_device.setdefault(device, []).append(f"{name} ({', '.join(seeds)})")
-    if len(by_device) < 2:
+        for origin in dict.fromkeys(row["origins"].values()):
+            seeds = [str(seed) for seed, own in row["origins"].items() if own == origin]
+            by_origin.setdefault(origin, []).append(f"{name} ({', '.join(seeds)})")
+    if len(by_origin) < 2:
         return None
-    told = "; ".join(f"{device}: {', '.join(rows)}" for device, rows in by_device.items())
-    return f"{one['ratio']}x, rows by device, which differ in the last bits, with their seeds: {told}.\n"
+    told = "; ".join(f"{origin}: {', '.join(rows)}" for origin, rows in by_origin.items())
+    return f"{one['ratio']}x, rows with their seeds by device, which differ in the last bits, and commit: {told}.\n"
 
 
 def _start_tokens(results: Sequence[Mapping[str, Any]]) -> str | None:

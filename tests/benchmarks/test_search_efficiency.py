@@ -255,6 +255,10 @@ def test_runs_of_a_journal_that_do_not_name_their_device_have_that_of_its_header
     line = {key: value for key, value in vars(record("plain yarn", 0, 1.0, 0)).items() if key != "device"}
     path.write_text(path.read_text() + json.dumps({"run": line}) + "\n")
     journal.append(path, replace(record("plain ntk", 0, 1.0, 0), device="cpu (x)"))
+    journal.append(path, {"device": "cpu (x)", "commit": "0123456789abcdef", "planned": []})
+    journal.append(path, replace(record("plain yarn", 0, 1.0, 0), device="cpu (x)"))
+    assert [one.origin for one in journal.read([path]).records.values()] == ["cpu (x), commit 012345678", "cpu (x)"]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
     devices = [one.device for one in journal.read([path]).records.values()]
     assert devices == ["cuda (card)", "cpu (x)"]
 
