@@ -134,9 +134,9 @@ def _baseline(spec: str, bench: Bench) -> RescaleFactors:
 
 
 def default(bench: Bench, seed: int, settings: Any, scores: int) -> Outcome:
-    """The default with a budget of scores."""
+    """The default with a budget of scores, from the same rescale factors with and without an attention gene."""
     search = Search(bench, replace(settings, num_scores=scores), seed)
-    return search.run(search.seeds(), scores)
+    return search.run(search.seeds() if settings.search_attention else search.same_seeds(), scores)
 
 
 def paper(bench: Bench, seed: int, settings: Settings, same_seeds: bool) -> Outcome:

@@ -264,6 +264,20 @@ def test_the_zero_search_seed_is_among_those_of_the_default(bench: Callable[...,
     assert seeds[int(np.argmin(near))].attention_factor == pytest.approx(zero.attention_factor, abs=5e-4)
 
 
+def test_a_row_without_an_attention_gene_begins_at_the_rescale_factors_of_the_row_with_one(
+    monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    benches, searching, rows = module("bench"), module("searching"), module("rows")
+    made = benches.Bench(benches.Source.parse(source), 4, benches.Machine(device="cpu"))
+    monkeypatch.setattr(
+        searching.Search, "run", lambda self, seeds, scores: [self.build(one) for one in seeds.values()]
+    )
+    built = rows.build_rows(rows.Terms())
+    own, fixed = (built[name](made, 0) for name in ("default 1/20", "default 1/20, attention factor fixed (su)"))
+    assert {tuple(one.lambdas) for one in fixed} == {tuple(one.lambdas) for one in own}
+    assert len({one.attention_factor for one in fixed}) == 1 < len({one.attention_factor for one in own})
+
+
 def test_the_queue_begins_with_what_the_claims_are_about(source: str) -> None:
     rows, workers, benches = module("rows"), module("workers"), module("bench")
     terms = rows.Terms((10,), 20)
