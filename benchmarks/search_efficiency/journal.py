@@ -50,8 +50,9 @@ class Record:
 
     @property
     def origin(self) -> str:
-        """Device and commit."""
-        return f"{self.device}, commit {self.commit[:9]}" if self.commit else self.device
+        """Device and commit, which ends with `-dirty` where the checkout had changes."""
+        short, dirty, _ = self.commit.partition("-dirty")
+        return f"{self.device}, commit {short[:9]}{dirty}" if self.commit else self.device
 
     @property
     def key(self) -> Key:
